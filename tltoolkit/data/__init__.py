@@ -1,0 +1,1 @@
+"""Images and labels: sources, decoding, splits."""
