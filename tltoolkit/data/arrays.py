@@ -1,0 +1,135 @@
+"""Images that are in memory already."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tltoolkit import _checks
+from tltoolkit.data.assemble import assemble, check_settings, class_order, tidy
+from tltoolkit.data.images import ImageData
+from tltoolkit.data.sources import Arrays
+from tltoolkit.data.stratify import Labels
+
+
+def from_arrays(
+    images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
+    labels: ArrayLike,
+    class_names: Sequence[str] | None = None,
+    val: float = 0.2,
+    test: float = 0.0,
+    seed: int = 0,
+    duplicates: str = "error",
+) -> ImageData:
+    """Labelled images from arrays, which are used in place, not copied.
+
+    Args:
+        images: uint8, values 0..255: (N, H, W, 3), or (N, H, W) or (N, H, W, 1) grey; or a list
+            of N such images of different sizes.
+        labels: (N,) class numbers 0..C-1, (N,) texts, or (N, C) zeros and ones if one image can
+            have several labels.
+        class_names: the C names in the order of the class numbers; for texts, their order. By
+            default "0", "1", ... or the sorted texts.
+        val: fraction of the images for val, 0 <= val < 1, as in `from_directory`.
+        test: the same for test.
+        seed: of the splits, 0..2**32 - 1.
+        duplicates: as in `from_directory`.
+
+    Raises:
+        TypeError: an image is not a uint8 array.
+        ValueError: wrong shapes, labels or names, NaN, or a class with fewer than two images.
+    """
+    check_settings(val, test, seed)
+    _check_images(images)
+    if isinstance(class_names, str):
+        raise _checks.fail("class_names", "a sequence of names", class_names)
+    numbers, names = _numbered(_label_array(labels, len(images)), class_names)
+    return assemble(
+        Arrays(images),
+        numbers,
+        names,
+        np.zeros(len(images), np.int64),
+        val=val,
+        test=test,
+        seed=seed,
+        on_bad="error",
+        duplicates=duplicates,
+    )
+
+
+def _check_images(images: Any) -> None:
+    _checks.instance("images", images, (np.ndarray, list, tuple), "an array or a list of arrays")
+    if len(images) == 0:
+        raise ValueError("`images` must hold at least one image")
+    if isinstance(images, np.ndarray):
+        _check_array("images", images, ("(N, H, W, 3)", "(N, H, W)"), 1)
+        return
+    for place, image in enumerate(images):
+        _checks.instance(f"images[{place}]", image, np.ndarray, "an array")
+        _check_array(f"images[{place}]", image, ("(H, W, 3)", "(H, W)"), 0)
+
+
+def _check_array(name: str, array: NDArray[Any], shapes: tuple[str, str], batch: int) -> None:
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        raise ValueError(f"`{name}` holds NaN or infinite pixels; pixels must be uint8, 0..255")
+    if array.dtype != np.uint8:
+        raise TypeError(
+            f"`{name}` must be uint8 with values 0..255. Received: dtype {array.dtype}; "
+            "convert values 0..1 with np.rint(images * 255).astype('uint8')"
+        )
+    shape = array.shape[batch:]
+    if not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))) or 0 in shape:
+        raise ValueError(
+            f"`{name}` must have the shape {shapes[0]} or {shapes[1]}. Received: {array.shape}"
+        )
+
+
+def _label_array(labels: ArrayLike, count: int) -> NDArray[Any]:
+    try:
+        array = np.asarray(labels)
+    except ValueError as error:  # rows of different lengths
+        raise _checks.fail("labels", "of the shape (N,) or (N, C)", labels) from error
+    if array.ndim not in (1, 2):
+        raise _checks.fail("labels", "of the shape (N,) or (N, C)", array.shape)
+    if len(array) != count:
+        raise _checks.fail("labels", f"as many as the {count} images", len(array))
+    return array
+
+
+def _numbered(
+    labels: NDArray[Any], class_names: Sequence[str] | None
+) -> tuple[Labels, tuple[str, ...]]:
+    if labels.ndim == 2:
+        return _multi_label(labels, class_names)
+    if labels.dtype.kind in "UO" and all(isinstance(label, str) for label in labels):
+        return _texts([tidy(label) for label in labels], class_names)
+    if labels.dtype.kind not in "iu":
+        raise _checks.fail("labels", "class numbers 0..C-1 or texts", labels)
+    top = int(labels.max())
+    names = tuple(map(str, range(top + 1))) if class_names is None else tuple(class_names)
+    if labels.min() < 0 or top >= len(names):
+        wrong = labels.min() if labels.min() < 0 else top
+        raise _checks.fail("labels", f"class numbers 0..{len(names) - 1}", int(wrong))
+    return labels.astype(np.int64), names
+
+
+def _texts(labels: list[str], class_names: Sequence[str] | None) -> tuple[Labels, tuple[str, ...]]:
+    names = class_order(set(labels)) if class_names is None else tuple(class_names)
+    unknown = sorted(set(labels) - set(names))
+    if unknown:
+        raise _checks.fail("labels", f"among the class names {names}", unknown)
+    number_of = {name: number for number, name in enumerate(names)}
+    return np.array([number_of[label] for label in labels], np.int64), names
+
+
+def _multi_label(
+    labels: NDArray[Any], class_names: Sequence[str] | None
+) -> tuple[Labels, tuple[str, ...]]:
+    if not np.isin(labels, (0, 1)).all():
+        raise _checks.fail("labels", "zeros and ones if of the shape (N, C)", labels)
+    count = labels.shape[1]
+    names = tuple(map(str, range(count))) if class_names is None else tuple(class_names)
+    if len(names) != count:
+        raise _checks.fail("class_names", f"{count} names, one per column of labels", names)
+    return labels.astype(np.uint8), names

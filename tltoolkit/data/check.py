@@ -1,0 +1,87 @@
+"""Make data fit for training, or say why it is not."""
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tltoolkit.data.duplicates import Group, Member, copies, crosses_splits, describe
+from tltoolkit.data.images import ImageData
+from tltoolkit.data.verdicts import inspect
+
+_SHOWN = 50
+# The split that keeps an image that several have: scores must not depend on such images.
+_KEEPERS = ("test", "val", "train")
+
+
+def check(data: ImageData) -> ImageData:
+    """See `ImageData.check`."""
+    splits = data.splits
+    verdicts = dict(zip(splits, inspect(list(splits.values()), looks=False), strict=True))
+    bad = {
+        Member(split, i): f"{splits[split].name(i)}: {verdict.reason}"
+        for split, row in verdicts.items()
+        for i, verdict in enumerate(row)
+        if verdict.reason is not None
+    }
+    leaks = [group for group in copies(verdicts) if crosses_splits(group)]
+    if bad:
+        _report_unreadable(list(bad.values()), sum(map(len, splits.values())), data.on_bad)
+    extra: list[Member] = []
+    if leaks and data.duplicates != "allow":
+        _report_leaks([describe(group, splits) for group in leaks], data.duplicates)
+        extra = [member for group in leaks for member in _extra(group)]
+    return _without(data, {"unreadable": list(bad), "copies in another split": extra})
+
+
+def _report_unreadable(lines: Sequence[str], total: int, on_bad: str) -> None:
+    listed = f"{len(lines)} of {total} images cannot be read:\n{_listing(lines)}"
+    if on_bad == "error":
+        raise ValueError(f'{listed}\nRepair or remove them, or pass on_bad="skip" to go without.')
+    warnings.warn(f"left out: {listed}", stacklevel=4)
+
+
+def _report_leaks(lines: Sequence[str], duplicates: str) -> None:
+    listed = f"{len(lines)} images are in more than one split:\n{_listing(lines)}"
+    if duplicates == "error":
+        raise ValueError(
+            f"{listed}\nScores on them say nothing. Remove them, or pass "
+            'duplicates="drop" to keep each in test before val before train, '
+            'or duplicates="allow" to keep all.'
+        )
+    warnings.warn(f"kept only in test before val before train: {listed}", stacklevel=4)
+
+
+def _listing(lines: Sequence[str]) -> str:
+    listed = [f"  {line}" for line in lines[:_SHOWN]]
+    if len(lines) > _SHOWN:
+        listed.append(f"  and {len(lines) - _SHOWN} more; see data.audit().problems")
+    return "\n".join(listed)
+
+
+def _extra(group: Group) -> list[Member]:
+    present = {member.split for member in group}
+    keeper = next(split for split in _KEEPERS if split in present)
+    return [member for member in group if member.split != keeper]
+
+
+def _without(data: ImageData, left_out: dict[str, list[Member]]) -> ImageData:
+    """The data without some images; their numbers are added to `skipped`."""
+    skipped = Counter(data.skipped)
+    kept = {name: np.ones(len(split), bool) for name, split in data.splits.items()}
+    for reason, members in left_out.items():
+        skipped[reason] += len(members)
+        for member in members:
+            kept[member.split][member.i] = False
+    if all(mask.all() for mask in kept.values()):
+        return data
+    fewer = {name: split.subset(kept[name]) for name, split in data.splits.items()}
+    return replace(
+        data,
+        train=fewer["train"],
+        val=fewer.get("val"),
+        test=fewer.get("test"),
+        skipped={reason: count for reason, count in skipped.items() if count},
+    )

@@ -1,0 +1,138 @@
+"""Images in folders, one folder per class."""
+
+import os
+import unicodedata
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+
+from tltoolkit import _checks
+from tltoolkit.data.assemble import SPLIT_NAMES, SPLITS, assemble, check_settings, encode, tidy
+from tltoolkit.data.decoding import MAX_PIXELS
+from tltoolkit.data.images import ImageData
+from tltoolkit.data.sources import Files
+from tltoolkit.data.walk import files, visible
+
+
+class _Found(NamedTuple):
+    """One image; images are ordered by these fields."""
+
+    key: str
+    path: str
+    class_name: str
+    split: int
+
+
+def from_directory(
+    root: str | os.PathLike[str],
+    val: float = 0.2,
+    test: float = 0.0,
+    seed: int = 0,
+    on_bad: str = "error",
+    duplicates: str = "error",
+    max_pixels: int = MAX_PIXELS,
+) -> ImageData:
+    """Labelled images from root/<class>/* or root/{train,val,test}/<class>/*.
+
+    Images may lie deeper inside a class folder. Nothing is decoded here: `ImageData.check` and
+    `ImageData.audit` tell what is not an image. Hidden files, the litter of operating systems,
+    dangling links and link loops are passed over and counted in `ImageData.skipped`. The order of
+    images and the splits depend on names, contents and the seed alone. Classes are ordered by
+    code points, or by value if all their names are whole numbers.
+
+    Args:
+        root: the folder. Its folders are splits if one of them is "train" (or "training") and
+            holds folders itself; "valid" and "validation" are val, "testing" is test.
+        val: fraction of the training images for val, 0 <= val < 1, if root has no val folder.
+            Stratified; every class keeps an image in train, and gets one in val if it has two
+            different ones.
+        test: the same for test.
+        seed: of the splits that are made here, 0..2**32 - 1.
+        on_bad: what `check` does about files that are not images: "error" lists them, "skip"
+            leaves them out with a warning.
+        duplicates: what `check` does about one image in several splits: "error" lists them, "drop"
+            keeps it in test before val before train, "allow" leaves them. Splits made here never
+            share an image.
+        max_pixels: images of more pixels than this are errors.
+
+    Raises:
+        ValueError: no class folders, a class with fewer than two images, a class in val or test
+            that train lacks, or a wrong argument.
+    """
+    check_settings(val, test, seed)
+    _checks.integer("max_pixels", max_pixels, 1)
+    _checks.instance("root", root, (str, os.PathLike), "a path")
+    top = os.path.abspath(os.fspath(root))
+    if not os.path.isdir(top):
+        raise _checks.fail("root", "a folder that exists", str(root))
+    skipped: Counter[str] = Counter()
+    found = sorted(
+        image
+        for split, folder in _split_folders(top, skipped).items()
+        for image in _images(top, folder, SPLITS.index(split), skipped)
+    )
+    if not found:
+        raise ValueError(f"no images in {root}: they belong in one folder per class")
+    split_numbers = np.array([image.split for image in found], np.int64)
+    labels, class_names = encode(
+        [(image.class_name,) for image in found], split_numbers, multi_label=False
+    )
+    return assemble(
+        Files([image.path for image in found], max_pixels),
+        labels,
+        class_names,
+        split_numbers,
+        val=val,
+        test=test,
+        seed=seed,
+        on_bad=on_bad,
+        duplicates=duplicates,
+        skipped=skipped,
+    )
+
+
+def _split_folders(root: str, skipped: Counter[str]) -> dict[str, str]:
+    """The folder of each split; root itself is train if its folders are classes."""
+    folders = sorted(entry.path for entry in visible(root, Counter()) if entry.is_dir())
+    splits = {path: SPLIT_NAMES.get(os.path.basename(path).casefold()) for path in folders}
+    nested = (
+        any(entry.is_dir() for entry in visible(path, Counter()))
+        for path, split in splits.items()
+        if split == "train"
+    )
+    if not any(nested):
+        if folders and all(splits.values()):
+            names = ", ".join(os.path.basename(path) for path in folders)
+            raise ValueError(f"{root} has the folders {names}, but no train folder with classes")
+        return {"train": root}
+    others = [os.path.basename(path) for path, split in splits.items() if split is None]
+    if others:
+        raise ValueError(
+            f"{root} has a train folder with classes and also folders that are no split: "
+            f"{', '.join(others)}; move them elsewhere"
+        )
+    if len(set(splits.values())) < len(splits):
+        raise ValueError(f"{root} has two folders for one split: {', '.join(folders)}")
+    skipped["outside the class folders"] += sum(
+        not entry.is_dir() for entry in visible(root, skipped)
+    )
+    return {split: path for path, split in splits.items() if split is not None}
+
+
+def _images(top: str, folder: str, split: int, skipped: Counter[str]) -> list[_Found]:
+    found = []
+    for entry in visible(folder, skipped):
+        if not entry.is_dir():
+            skipped["outside the class folders"] += 1
+            continue
+        paths = list(files(entry.path, skipped))
+        if not paths and split == 0:
+            raise ValueError(f"the class folder {entry.path} has no images")
+        found += [_Found(_key(path, top), path, tidy(entry.name), split) for path in paths]
+    return found
+
+
+def _key(path: str, top: str) -> str:
+    """The path below `top` with slashes, its accents in one form on every machine."""
+    return unicodedata.normalize("NFC", os.path.relpath(path, top).replace(os.sep, "/"))

@@ -1,0 +1,213 @@
+"""Split and ImageData: which images there are, their labels and their splits."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tltoolkit import _checks
+from tltoolkit.data.sources import Source, same_content
+from tltoolkit.data.stratify import Labels, deal
+
+if TYPE_CHECKING:
+    from tltoolkit.data.audit import Audit
+
+ON_BAD = ("error", "skip")
+DUPLICATES = ("error", "drop", "allow")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Split:
+    """Some images of a source with their labels; nothing is decoded until asked for.
+
+    Attributes:
+        source: where the images come from.
+        indices: (N,) int64, the images' places in the source.
+        labels: (N,) int64 class numbers, or (N, C) uint8 zeros and ones if one image can have
+            several labels. Read-only.
+        class_names: the C class names; the number of a class is its place here.
+    """
+
+    source: Source
+    indices: NDArray[np.int64]
+    labels: Labels
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.indices) != len(self.labels):
+            raise _checks.fail(
+                "labels", f"as many as the {len(self.indices)} images", len(self.labels)
+            )
+        self.indices.setflags(write=False)
+        self.labels.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __repr__(self) -> str:
+        return f"Split({len(self)} images, {len(self.class_names)} classes)"
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether one image can have several labels."""
+        return self.labels.ndim == 2
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """How many images have each label: (C,) int64."""
+        if self.multi_label:
+            return np.asarray(self.labels.sum(axis=0), np.int64)
+        return np.bincount(self.labels, minlength=len(self.class_names)).astype(np.int64)
+
+    @property
+    def paths(self) -> tuple[str | None, ...]:
+        """Each image's file; None for an image that has no file of its own."""
+        return tuple(self.source.path(int(index)) for index in self.indices)
+
+    def label_text(self, i: int) -> str:
+        """The class of image `i` by name; several are joined by "|"."""
+        labels = np.flatnonzero(self.labels[i]) if self.multi_label else [self.labels[i]]
+        return "|".join(self.class_names[label] for label in labels)
+
+    def name(self, i: int) -> str:
+        """What to call image `i` in an error or a report."""
+        return self.source.name(int(self.indices[i]))
+
+    def image(self, i: int) -> NDArray[np.uint8]:
+        """Image `i` as (H, W, 3) uint8 RGB, upright, read-only. Safe to call from many threads.
+
+        Raises:
+            ImageError: the image cannot be read; it names the image and the reason.
+        """
+        return self.source.image(int(self.indices[i]))
+
+    def subset(self, indices: ArrayLike) -> "Split":
+        """The images at `indices` (whole numbers, or a boolean mask of length N), in that order."""
+        chosen = np.asarray(indices)
+        if chosen.ndim != 1:
+            raise _checks.fail("indices", "one row of whole numbers or a mask", indices)
+        if chosen.size == 0:
+            chosen = chosen.astype(np.int64)
+        return replace(self, indices=self.indices[chosen], labels=self.labels[chosen])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ImageData:
+    """Labelled images, split once into train, val and test.
+
+    Attributes:
+        train, val, test: the splits; val and test may be None.
+        on_bad: what `check` does about images that cannot be read: "error" or "skip".
+        duplicates: what `check` does about the same image in two splits: "error", "drop" (it
+            stays in test before val before train) or "allow".
+        skipped: what was passed over while looking for images: {reason: count}.
+    """
+
+    train: Split
+    val: Split | None = None
+    test: Split | None = None
+    on_bad: str = "error"
+    duplicates: str = "error"
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _checks.one_of("on_bad", self.on_bad, ON_BAD)
+        _checks.one_of("duplicates", self.duplicates, DUPLICATES)
+        for name, split in self.splits.items():
+            if split.class_names != self.class_names:
+                raise _checks.fail(
+                    f"{name}.class_names", f"those of train, {self.class_names}", split.class_names
+                )
+            if len(split) == 0:
+                raise ValueError(f"the {name} split has no images")
+        missing = [self.class_names[c] for c in np.flatnonzero(self.train.class_counts == 0)]
+        if missing:
+            raise ValueError(f"the train split has no image of class {', '.join(missing)}")
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that there are, by name: train, then val, then test."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The class names of the training split."""
+        return self.train.class_names
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether one image can have several labels."""
+        return self.train.multi_label
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(split)}" for name, split in self.splits.items())
+        skipped = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
+        note = f"; skipped: {skipped}" if skipped else ""
+        return f"ImageData({len(self.class_names)} classes; {sizes}{note})"
+
+    def kfold(self, n_splits: int = 5, seed: int = 0) -> Iterator["ImageData"]:
+        """Split train and val together into `n_splits` folds; yield one ImageData per fold.
+
+        Each image is in val exactly once; test stays as it is. Folds are stratified, and images
+        with the same content are always in one fold.
+
+        Raises:
+            ValueError: a class has fewer different images than there are folds.
+        """
+        _checks.integer("n_splits", n_splits, 2)
+        _checks.integer("seed", seed, 0, 2**32 - 1)
+        pool = self._pool()
+        groups = same_content(pool.source, pool.indices)
+        first = pool.subset(np.unique(groups, return_index=True)[1])
+        for name, count in zip(first.class_names, first.class_counts, strict=True):
+            if count < n_splits:
+                raise ValueError(
+                    f"`n_splits` must be at most the number of different images of every class: "
+                    f"class {name!r} has {count}. Received: n_splits={n_splits}"
+                )
+        folds = deal(first.labels, [1 / n_splits] * n_splits, seed)[groups]
+        return (
+            replace(self, train=pool.subset(folds != fold), val=pool.subset(folds == fold))
+            for fold in range(n_splits)
+        )
+
+    def _pool(self) -> Split:
+        if self.val is None:
+            return self.train
+        if self.val.source is not self.train.source:
+            raise ValueError("k-fold needs a train and a val split that were loaded together")
+        both = replace(
+            self.train,
+            indices=np.concatenate([self.train.indices, self.val.indices]),
+            labels=np.concatenate([self.train.labels, self.val.labels]),
+        )
+        return both.subset(np.argsort(both.indices, kind="stable"))
+
+    def audit(self, *, near_duplicates: bool = False) -> "Audit":
+        """Decode every image once and report what is wrong with the data.
+
+        Uses all cores and shows progress on a terminal. The verdict on a file is remembered by
+        its path, size and modification time, in the user's cache folder, so that a second audit
+        decodes only what is new.
+
+        Args:
+            near_duplicates: also look for images that look alike (perceptual hash); needs the
+                package imagehash.
+        """
+        from tltoolkit.data.audit import audit
+
+        return audit(self, near_duplicates=near_duplicates)
+
+    def check(self) -> "ImageData":
+        """Audit the data and return it fit for training, by `on_bad` and `duplicates`.
+
+        Raises:
+            ValueError: images that cannot be read, with on_bad="error", or the same image in
+                two splits, with duplicates="error"; the message lists them.
+        """
+        from tltoolkit.data.check import check
+
+        return check(self)

@@ -1,0 +1,128 @@
+"""Random access to the record files that TensorFlow Datasets writes."""
+
+import hashlib
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tltoolkit.data.decoding import decode
+
+
+class Reader(Protocol):
+    """Numbered records, read concurrently; ArrayRecordDataSource of array_record is one too."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> bytes: ...
+
+
+class TFRecords:
+    """The records of TFRecord files, found by an index of their places: 24 bytes per record.
+
+    A record is its length (8 bytes), a checksum (4), its content, and a checksum (4).
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = tuple(paths)
+        places = [place for number in range(len(paths)) for place in self._scan(number)]
+        self._places = np.array(places, np.int64).reshape(-1, 3)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> bytes:
+        """The content of record `index`."""
+        number, start, length = self._places[index].tolist()
+        with open(self._paths[number], "rb") as file:
+            file.seek(start)
+            return file.read(length)
+
+    def _scan(self, number: int) -> list[tuple[int, int, int]]:
+        path, start = self._paths[number], 0
+        places: list[tuple[int, int, int]] = []
+        end = os.path.getsize(path)
+        with open(path, "rb") as file:
+            while start < end:
+                file.seek(start)
+                header = file.read(12)
+                length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else end
+                if start + length + 16 > end:
+                    raise ValueError(f"{path} is cut off in its record {len(places)}")
+                places.append((number, start + 12, length))
+                start += length + 16
+        return places
+
+
+class Records:
+    """Encoded images inside tf.train.Example records.
+
+    Args:
+        readers: the records of each split, by the split's name.
+        places: for each image its split and its number there.
+        sizes: for each image its encoded size in bytes.
+        feature: the feature that holds the encoded image.
+        max_pixels: the largest width * height to decode.
+    """
+
+    def __init__(
+        self,
+        readers: Mapping[str, Reader],
+        places: Sequence[tuple[str, int]],
+        sizes: Sequence[int],
+        feature: str,
+        max_pixels: int,
+    ) -> None:
+        self._readers = dict(readers)
+        self._places = tuple(places)
+        self._sizes = np.array(sizes, np.int64)
+        self._feature = feature
+        self._max_pixels = max_pixels
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self._places)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The image as (H, W, 3) uint8 RGB."""
+        return decode(self._encoded(index), name=self.name(index), max_pixels=self._max_pixels)
+
+    def path(self, index: int) -> None:
+        """Records have no file of their own."""
+        return None
+
+    def name(self, index: int) -> str:
+        """The split of the data set and the number of the record in it: "train[7]"."""
+        split, number = self._places[index]
+        return f"{split}[{number}]"
+
+    def size(self, index: int) -> int:
+        """Bytes of the encoded image."""
+        return int(self._sizes[index])
+
+    def stamp(self, index: int) -> None:
+        """Verdicts on records are not remembered."""
+        return None
+
+    def digest(self, index: int) -> str:
+        """SHA-256 of the encoded image."""
+        return hashlib.sha256(self._encoded(index)).hexdigest()
+
+    def _encoded(self, index: int) -> bytes:
+        split, number = self._places[index]
+        return feature_bytes(parse(self._readers[split][number]), self._feature)
+
+
+def parse(record: bytes) -> Any:
+    """The tf.train.Example in a record."""
+    from tensorflow.train import Example
+
+    return Example.FromString(record)
+
+
+def feature_bytes(example: Any, feature: str) -> bytes:
+    """The one bytes value of a feature of a tf.train.Example."""
+    return bytes(example.features.feature[feature].bytes_list.value[0])

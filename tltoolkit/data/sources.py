@@ -1,0 +1,144 @@
+"""Where images come from: files or arrays, each decoded only when asked for."""
+
+import hashlib
+import os
+import stat
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tltoolkit.data.decoding import decode, printable
+
+
+class Source(Protocol):
+    """A numbered row of images, read concurrently by many threads."""
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The image as read-only (H, W, 3) uint8 RGB; ImageError names one it cannot read."""
+
+    def path(self, index: int) -> str | None:
+        """The image's file, if it has one of its own."""
+
+    def name(self, index: int) -> str:
+        """What to call the image in an error or a report."""
+
+    def size(self, index: int) -> int | None:
+        """Bytes of content, cheaply; None if it cannot be read."""
+
+    def stamp(self, index: int) -> list[int] | None:
+        """What changes when the image's file or its verdict changes; None if nothing tells."""
+
+    def digest(self, index: int) -> str:
+        """SHA-256 of the content, in hexadecimal. Raises OSError if it cannot be read."""
+
+
+class Files:
+    """Image files, by path."""
+
+    def __init__(self, paths: Sequence[str], max_pixels: int) -> None:
+        self._paths = tuple(paths)
+        self.max_pixels = max_pixels
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The image as read-only (H, W, 3) uint8 RGB; ImageError names one it cannot read."""
+        return decode(self._paths[index], max_pixels=self.max_pixels)
+
+    def path(self, index: int) -> str:
+        """The image's file."""
+        return self._paths[index]
+
+    def name(self, index: int) -> str:
+        """The path, printable."""
+        return printable(self._paths[index])
+
+    def size(self, index: int) -> int | None:
+        """Bytes of the file; None if it is no regular file."""
+        stamp = self.stamp(index)
+        return stamp[0] if stamp else None
+
+    def stamp(self, index: int) -> list[int] | None:
+        """Size, modification time in nanoseconds, and the pixel limit."""
+        try:
+            status = os.stat(self._paths[index])
+        except OSError:
+            return None
+        regular = stat.S_ISREG(status.st_mode)
+        return [status.st_size, status.st_mtime_ns, self.max_pixels] if regular else None
+
+    def digest(self, index: int) -> str:
+        """SHA-256 of the file."""
+        with open(self._paths[index], "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Arrays:
+    """Images in memory, each (H, W, 3), (H, W, 1) or (H, W) uint8."""
+
+    def __init__(self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The image as (H, W, 3) uint8 RGB."""
+        image = self._images[index]
+        if image.ndim == 2 or image.shape[2] == 1:
+            image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+        # A read-only view: what the caller does to an image must not reach the user's arrays.
+        view = image.view()
+        view.setflags(write=False)
+        return view
+
+    def path(self, index: int) -> None:
+        """Arrays have no file."""
+        return None
+
+    def name(self, index: int) -> str:
+        """The place in `images`."""
+        return f"images[{index}]"
+
+    def size(self, index: int) -> int:
+        """Bytes of the array."""
+        return int(self._images[index].nbytes)
+
+    def stamp(self, index: int) -> None:
+        """Verdicts on arrays are not remembered."""
+        return None
+
+    def digest(self, index: int) -> str:
+        """SHA-256 of shape and pixels."""
+        image = self._images[index]
+        return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+
+
+def same_content(source: Source, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A group number for each image of `indices`, (N,): equal where the content is equal.
+
+    Groups are numbered in the order in which they first occur. Only images of equal size are
+    read; one that cannot be read is a group of its own.
+    """
+    sizes = [source.size(int(index)) for index in indices]
+    frequency = Counter(sizes)
+    groups: dict[object, int] = {}
+    numbers = np.empty(len(indices), np.int64)
+    for place, (index, size) in enumerate(zip(indices, sizes, strict=True)):
+        shared = size is not None and frequency[size] > 1
+        key = _content(source, int(index)) if shared else int(index)
+        numbers[place] = groups.setdefault(key, len(groups))
+    return numbers
+
+
+def _content(source: Source, index: int) -> object:
+    try:
+        return source.digest(index)
+    except OSError:
+        return index
