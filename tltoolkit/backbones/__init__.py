@@ -1,1 +1,21 @@
-"""One table of pretrained image backbones."""
+"""One table of pretrained image backbones: what each is made of, and how to build it.
+
+`names`, `get` and `blocks_of` read the table and need no Keras; `build` loads it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from tltoolkit.backbones.table import Backbone, blocks_of, get, names
+
+if TYPE_CHECKING:
+    from tltoolkit.backbones.assemble import build
+
+__all__ = ["Backbone", "blocks_of", "build", "get", "names"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "build":
+        from tltoolkit.backbones.assemble import build
+
+        return build
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

