@@ -1,0 +1,289 @@
+"""report.html in headless Chromium, opened from disk."""
+
+import base64
+import io
+import shutil
+import time
+
+import numpy as np
+import pytest
+
+from tltoolkit.evaluation import Report
+
+pytest.importorskip("plotly", reason="report pages are an extra")
+HOSTILE = "<script>window.hacked = 1</script>"
+NAMES = ["cat", HOSTILE, "{{script}} & co", "owl"]
+RUN = {
+    "settings": {"backbone": HOSTILE, "seed": 0},
+    "stages": [{"name": "head", "epochs": 2}, {"name": "fine", "epochs": 1}],
+    "history": {"loss": [1.0, 0.5, float("nan")], "val_loss": [1.1, 0.7, 0.6]},
+}
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--window-size=1200,900",
+)  # fmt: skip
+
+
+def colour_of(row):
+    return np.array([row % 16 * 16, row // 16 % 16 * 16, 64])
+
+
+def image(row):
+    """A plain colour that tells the row."""
+    return np.broadcast_to(colour_of(row), (200, 160, 3)).astype(np.uint8)
+
+
+def predictions(n=240, n_classes=4, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, n_classes, n)
+    prob = rng.dirichlet(np.ones(n_classes), n).astype(np.float32)
+    prob[np.arange(n), y] += 0.4
+    return y, prob / prob.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def report():
+    y, prob = predictions()
+    names = [f"{HOSTILE}{i}.jpg" for i in range(len(y))]
+    return Report.from_predictions(y, prob, NAMES, names=names, image=image)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or chromedriver is None:
+        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    service = webdriver.chrome.service.Service(chromedriver)
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+def visit(browser, report, directory):
+    path = report.save(directory, page=True)[1]
+    browser.get(path.as_uri())
+    return path
+
+
+@pytest.fixture(scope="module")
+def saved(report, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("report")
+    return report.save(directory, page=True, title=f"Test {HOSTILE}", run=RUN)[1]
+
+
+@pytest.fixture
+def page(browser, saved):
+    browser.get(saved.as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
+
+
+def text(browser, selector):
+    return browser.execute_script(
+        "return document.querySelector(arguments[0]).textContent", selector
+    )
+
+
+def set_slider(browser, step):
+    browser.execute_script(
+        "const s = document.getElementById('threshold'); s.value = arguments[0];"
+        "s.dispatchEvent(new Event('input'))",
+        step,
+    )
+
+
+def choose_class(browser, c):
+    browser.execute_script(
+        "const s = document.getElementById('class-choice'); s.value = arguments[0];"
+        "s.dispatchEvent(new Event('change'))",
+        c,
+    )
+
+
+def test_names_are_text_and_nothing_else(page):
+    assert page.execute_script("return window.hacked") is None
+    assert text(page, "h1") == page.title == f"Test {HOSTILE}"
+    cells = page.execute_script(
+        "return [...document.querySelectorAll('#class-table tbody td:first-child')]"
+        ".map((cell) => cell.textContent)"
+    )
+    assert cells == NAMES
+    assert HOSTILE in text(page, "#settings")
+    assert HOSTILE in text(page, "#gallery")
+
+
+def test_the_slider_shows_the_counts_of_the_report(page, report):
+    for c in (0, 1, 3):
+        choose_class(page, c)
+        for step in (0, 40, 77, 100, 200):
+            set_slider(page, step)
+            given, truth = (
+                report.probabilities[:, c].astype(float) >= step / 200,
+                report.is_class(c),
+            )
+            expected = {
+                "tp": given & truth, "fn": ~given & truth, "fp": given & ~truth,
+                "tn": ~given & ~truth,
+            }  # fmt: skip
+            for key, rows in expected.items():
+                assert text(page, f"[data-count={key}]") == str(rows.sum())
+
+
+def test_the_slider_moves_the_point_on_both_curves(page, report):
+    choose_class(page, 2)
+    truth = report.is_class(2)
+    for step in (60, 90):
+        set_slider(page, step)
+        given = report.probabilities[:, 2].astype(float) >= step / 200
+        recall, precision = given[truth].mean(), truth[given].mean()
+        for plot, x, y in (("pr", recall, precision), ("roc", given[~truth].mean(), recall)):
+            point = page.execute_script(
+                f"const p = document.getElementById('{plot}-plot').data.at(-1);"
+                "return [p.x[0], p.y[0]]"
+            )
+            assert point == pytest.approx([x, y])
+
+
+def test_the_keyboard_moves_the_slider(page):
+    from selenium.webdriver.common.keys import Keys
+
+    slider = page.find_element("id", "threshold")
+    slider.send_keys(Keys.ARROW_RIGHT)
+    assert text(page, "#threshold-value") == "0.505"
+
+
+def shown_rows(browser):
+    return browser.execute_script(
+        "return [...document.querySelectorAll('#cell-images figure')]"
+        ".map((figure) => [Number(figure.dataset.row), figure.querySelector('img').src])"
+    )
+
+
+def check_cell(browser, report, true, given):
+    from PIL import Image
+
+    members = np.flatnonzero((report.labels == true) & (report.rows.predicted == given))
+    worst = members[np.argsort(-report.rows.loss[members], kind="stable")]
+    shown = shown_rows(browser)
+    assert [row for row, _ in shown] == worst[: 4 if true == given else 12].tolist()
+    for row, source in shown:
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))))
+        assert pixels.shape == (128, 102, 3)
+        np.testing.assert_allclose(pixels[60, 60], colour_of(row), atol=4)
+    assert f"{len(members)} image" in text(browser, "#cell-images h3")
+
+
+def test_a_cell_shows_its_images_on_click(page, report):
+    for true, given in ((0, 1), (2, 2), (3, 0)):
+        page.find_element("css selector", f"[data-cell='{true},{given}']").click()
+        check_cell(page, report, true, given)
+
+
+def test_cells_work_with_the_keyboard(page, report):
+    from selenium.webdriver.common.keys import Keys
+
+    page.execute_script("document.querySelector('[data-cell=\"0,0\"]').focus()")
+    for key in (Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.ENTER):
+        page.switch_to.active_element.send_keys(key)
+    check_cell(page, report, 1, 1)
+    assert page.switch_to.active_element.get_attribute("tabindex") == "0"
+
+
+def test_headings_sort_the_table(page, report):
+    def column():
+        return page.execute_script(
+            "return [...document.querySelectorAll('#class-table td:nth-child(5)')]"
+            ".map((cell) => Number(cell.textContent))"
+        )
+
+    heading = page.find_element("css selector", "#class-table th:nth-child(5) button")
+    heading.click()
+    assert column() == sorted(np.round(report.f1, 3), reverse=True)
+    heading.click()
+    assert column() == sorted(np.round(report.f1, 3))
+
+
+def test_the_gallery_shows_the_worst_errors(page, report):
+    rows = page.execute_script(
+        "return [...document.querySelectorAll('#gallery figure')].map((f) => Number(f.dataset.row))"
+    )
+    wrong = [r.row for r in report.top_losses(24) if not report.rows.right[r.row]]
+    assert rows == wrong
+    assert "128 pixels" in text(page, "#thumbnail-note")
+
+
+def test_the_run_is_shown(page):
+    assert "backbone" in text(page, "#settings")
+    assert "fine" in text(page, "#stages")
+    values = page.execute_script("return document.getElementById('history-0').data.map((d) => d.y)")
+    assert values == [[1.0, 0.5, None], [1.1, 0.7, 0.6]]
+
+
+def test_narrow_windows_and_dark_mode(page):
+    narrow = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
+    assert page.execute_script("return document.documentElement.scrollWidth") == 390
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    background = "return getComputedStyle(document.body).backgroundColor"
+    light = page.execute_script(background)
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    assert page.execute_script(background) != light
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_paper_gets_light_colours_and_plots_that_fit(page):
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    page.execute_script("dispatchEvent(new Event('beforeprint'))")
+    background = "return getComputedStyle(document.body).backgroundColor"
+    assert page.execute_script(background) == "rgb(255, 255, 255)"
+    widths = "return [...document.querySelectorAll('.plot svg')].map((svg) => svg.clientWidth)"
+    assert max(page.execute_script(widths)) <= 320
+    page.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert max(page.execute_script(widths)) > 400
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_several_labels_two_classes_and_no_images(browser, tmp_path):
+    rng = np.random.default_rng(1)
+    truth, prob = rng.integers(0, 2, (60, 3)), rng.random((60, 3))
+    several = Report.from_predictions(truth, prob, ["a", "b", "c"])
+    visit(browser, several, tmp_path / "several")
+    found = truth[:, 1] & (prob[:, 1] >= 0.5)
+    assert text(browser, "[data-cell='1,0']") == str(found.sum())
+    assert "listed by name" in text(browser, "#thumbnail-note")
+    assert browser.execute_script("return document.getElementById('run').hidden")
+    perfect = Report.from_predictions([0, 1], np.eye(2))
+    visit(browser, perfect, tmp_path / "perfect")
+    assert text(browser, "#gallery") == "No errors."
+    absent = Report.from_predictions([0, 0], [[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]])
+    visit(browser, absent, tmp_path / "absent")
+    choose_class(browser, 2)
+    for count in ("precision", "recall"):
+        assert text(browser, f"[data-count={count}]") == "\u2013"
+    assert browser.get_log("browser") == []
+
+
+def test_a_large_page_is_small_and_quick(browser, tmp_path):
+    y, prob = predictions(5000, 100)
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 255, (224, 224, 3), dtype=np.uint8)  # the worst a JPEG can meet
+    report = Report.from_predictions(y, prob, image=lambda row: np.roll(noise, row, axis=0))
+    path = visit(browser, report, tmp_path)
+    assert path.stat().st_size < 15_000_000
+    took = []
+    for _ in range(2):
+        started = time.perf_counter()
+        browser.get(path.as_uri())
+        took.append(time.perf_counter() - started)
+    assert min(took) < 3
+    assert "40 classes with the most errors" in text(browser, "#grid-note")
+    assert browser.get_log("browser") == []

@@ -1,0 +1,78 @@
+"""What stands between probabilities and an answer: kept with a model, applied by its predictor."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tltoolkit.evaluation.calibration import Abstention
+from tltoolkit.evaluation.inputs import FloatArray, IntArray
+from tltoolkit.evaluation.rows import given_labels, label_confidence
+from tltoolkit.evaluation.temperature import Temperature
+from tltoolkit.evaluation.thresholds import Thresholds
+
+
+class Answers(NamedTuple):
+    """Labels (N,) or (N, C), probabilities (N, C), confidence (N,) and abstained (N,)."""
+
+    labels: IntArray
+    probabilities: FloatArray
+    confidence: FloatArray
+    abstained: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """How probabilities become answers: temperature, then thresholds, then abstention.
+
+    Attributes:
+        temperature: scales the probabilities; None leaves them.
+        thresholds: chooses the label; None takes the most probable one, for multi-label all
+            from 0.5 upwards.
+        abstention: leaves rows unanswered; None answers all.
+        multi_label: whether an image may have several labels.
+    """
+
+    temperature: Temperature | None = None
+    thresholds: Thresholds | None = None
+    abstention: Abstention | None = None
+    multi_label: bool = False
+
+    def __post_init__(self) -> None:
+        for part in (self.temperature, self.thresholds):
+            if part is not None and part.multi_label != self.multi_label:
+                raise ValueError("`multi_label` must be the same in a decision and its parts")
+
+    def decide(self, prob: FloatArray) -> Answers:
+        """Answers to (N, C) probabilities."""
+        if self.temperature is not None:
+            prob = self.temperature.apply(prob)
+        if self.thresholds is not None:
+            labels = self.thresholds.decide(prob)
+        else:
+            labels = given_labels(prob, self.multi_label)
+        confidence = label_confidence(prob, labels)
+        if self.abstention is None:
+            abstained = np.zeros(len(prob), bool)
+        else:
+            abstained = self.abstention.abstains(confidence)
+        return Answers(labels, prob, confidence, abstained)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        parts = ("temperature", "thresholds", "abstention")
+        plain = {name: getattr(self, name) and getattr(self, name).to_dict() for name in parts}
+        return {**plain, "multi_label": self.multi_label}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Decision":
+        """The inverse of `to_dict`."""
+        temperature, thresholds = values["temperature"], values["thresholds"]
+        abstention = values["abstention"]
+        return cls(
+            temperature=temperature and Temperature.from_dict(temperature),
+            thresholds=thresholds and Thresholds.from_dict(thresholds),
+            abstention=abstention and Abstention.from_dict(abstention),
+            multi_label=values["multi_label"],
+        )

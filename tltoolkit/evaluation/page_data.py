@@ -1,0 +1,192 @@
+"""What the page shows, as plain values: thinned curves, counts for the slider, matrix cells."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tltoolkit.evaluation.inputs import FloatArray, IntArray
+from tltoolkit.evaluation.text import SCALARS, plain, scalar_intervals
+from tltoolkit.evaluation.thumbnails import Thumbnails, embed
+
+if TYPE_CHECKING:
+    from tltoolkit.evaluation.report import Report
+
+SLIDER_STEPS = 200
+CURVE_POINTS = 120  # points drawn of a curve
+GRID_CLASSES = 40  # classes shown in the confusion matrix
+WORST = 24
+CELL_ROWS = 12  # rows listed behind a cell of errors
+RIGHT_CELL_ROWS = 4  # and behind one of right answers
+OUTCOMES = ("found", "missed", "wrongly given")
+HEADLINE = ("accuracy", "f1_macro", "roc_auc_macro", "ece")
+
+
+def page_data(report: "Report", title: str, run: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Everything the page needs, without images if the report has none."""
+    grid, cells = _grid(report)
+    worst = [result.row for result in report.top_losses(WORST) if not report.rows.right[result.row]]
+    thumbnails = embed(report.image, _by_urgency(report, worst, cells))
+    listed = sorted({*worst, *(row for rows in cells.values() for row in rows)})
+    return {
+        "title": title,
+        "rows": len(report.labels),
+        "classes": report.class_names,
+        "multiLabel": report.multi_label,
+        "undefined": report.undefined,
+        "notes": report.notes,
+        "scalars": _scalars(report),
+        "headline": HEADLINE,
+        "perClass": _per_class(report),
+        "slider": slider_counts(report),
+        "curves": [_curves(report, c) for c in range(len(report.class_names))],
+        "grid": grid,
+        "cells": {f"{r},{c}": rows for (r, c), rows in cells.items()},
+        "worst": worst,
+        "listed": {row: _row(report, row) for row in listed},
+        "images": thumbnails.images,
+        "thumbnailNote": _thumbnail_note(report, thumbnails),
+        "confused": [vars(pair) for pair in report.most_confused(10)],
+        "reliability": _reliability(report),
+        "coverage": _coverage(report),
+        "run": plain(dict(run)) if run is not None else None,
+    }
+
+
+def slider_counts(report: "Report") -> dict[str, Any]:
+    """True and false positives of each class at SLIDER_STEPS + 1 thresholds from 0 to 1."""
+    thresholds = np.arange(SLIDER_STEPS + 1) / SLIDER_STEPS
+    true, false = [], []
+    for c in range(len(report.class_names)):
+        score, member = report.probabilities[:, c].astype(float), report.is_class(c)
+        true.append(_at_least(score[member], thresholds))
+        false.append(_at_least(score[~member], thresholds))
+    return {"steps": SLIDER_STEPS, "true": plain(true), "false": plain(false)}
+
+
+def _at_least(score: FloatArray, thresholds: FloatArray) -> list[int]:
+    below = np.searchsorted(np.sort(score), thresholds, side="left")
+    return [len(score) - int(count) for count in below]
+
+
+def _curves(report: "Report", c: int) -> dict[str, Any]:
+    pr, roc = report.pr_curve(c), report.roc_curve(c)
+    return {
+        "pr": _thin(pr.recall, pr.precision),
+        "roc": _thin(roc.false_positive_rate, roc.true_positive_rate),
+    }
+
+
+def _thin(x: FloatArray, y: FloatArray) -> list[list[float]] | None:
+    """At most CURVE_POINTS points of a curve, evenly along its length; None if undefined."""
+    if np.isnan(x).any() or np.isnan(y).any():
+        return None
+    if len(x) > CURVE_POINTS:
+        along = np.append(0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y))))
+        wanted = np.linspace(0, along[-1], CURVE_POINTS)
+        kept = np.unique(np.searchsorted(along, wanted).clip(0, len(x) - 1))
+        x, y = x[kept], y[kept]
+    return [_short(x), _short(y)]
+
+
+def _short(values: FloatArray, digits: int = 4) -> list[Any]:
+    rounded: list[Any] = plain(np.round(values.astype(float), digits))
+    return rounded
+
+
+def _scalars(report: "Report") -> list[dict[str, Any]]:
+    intervals = scalar_intervals(report)
+    return [
+        {"name": name, "label": label, "value": value, "interval": plain(intervals.get(name))}
+        for name, label in SCALARS.items()
+        if (value := plain(getattr(report, name))) is not None or name != "top_5_accuracy"
+    ]
+
+
+def _per_class(report: "Report") -> dict[str, Any]:
+    figures = ("precision", "recall", "specificity", "f1", "average_precision", "roc_auc")
+    columns = {name: plain(getattr(report, name)) for name in figures}
+    return {**columns, "support": plain(report.support), "reading": list(report.readings)}
+
+
+def _grid(report: "Report") -> tuple[dict[str, Any], dict[tuple[int, int], list[int]]]:
+    """The confusion matrix (for multi-label classes by outcome), and rows behind its cells."""
+    if report.multi_label:
+        shown = _most_errors((report.labels != report.rows.predicted).sum(axis=0))
+        columns = list(OUTCOMES)
+    else:
+        off_diagonal = report.confusion - np.diag(report.confusion.diagonal())
+        shown = _most_errors(off_diagonal.sum(axis=0) + off_diagonal.sum(axis=1))
+        columns = [report.class_names[c] for c in shown]
+    counts, cells = [], {}
+    for i, c in enumerate(shown):
+        members = _cells_of(report, c, shown)
+        counts.append([len(rows) for rows in members])
+        for j, rows in enumerate(members):
+            right = j == (0 if report.multi_label else i)
+            if len(rows):
+                order = np.argsort(-report.rows.loss[rows], kind="stable")
+                cells[i, j] = plain(rows[order][: RIGHT_CELL_ROWS if right else CELL_ROWS])
+    return {"shown": shown, "columns": columns, "counts": counts}, cells
+
+
+def _cells_of(report: "Report", c: int, shown: list[int]) -> list[IntArray]:
+    if report.multi_label:
+        truth, given = report.is_class(c), report.rows.predicted[:, c] > 0
+        return [np.flatnonzero(m) for m in (truth & given, truth & ~given, ~truth & given)]
+    rows = np.flatnonzero(report.labels == c)
+    given = report.rows.predicted[rows]
+    return [rows[given == p] for p in shown]
+
+
+def _most_errors(errors: IntArray) -> list[int]:
+    worst = np.argsort(-errors, kind="stable")[:GRID_CLASSES]
+    return sorted(int(c) for c in worst)
+
+
+def _by_urgency(
+    report: "Report", worst: list[int], cells: dict[tuple[int, int], list[int]]
+) -> list[int]:
+    """Rows in the order in which they deserve a thumbnail: worst, errors, right answers."""
+    ranked = [
+        (bool(report.rows.right[row]), rank, row)
+        for rows in cells.values()
+        for rank, row in enumerate(rows)
+    ]
+    return list(dict.fromkeys([*worst, *(row for _, _, row in sorted(ranked))]))
+
+
+def _row(report: "Report", row: int) -> list[Any]:
+    result = report.row(row)
+    probability, loss = round(result.probability, 4), round(result.loss, 3)
+    return [result.name, result.true, result.predicted, probability, loss]
+
+
+def _thumbnail_note(report: "Report", thumbnails: Thumbnails) -> str:
+    if report.image is None:
+        return "The report was made without images, so rows are listed by name."
+    return (
+        f"Thumbnails of {len(thumbnails.images):,} of {len(report.labels):,} images are kept in "
+        f"this page, at most {CELL_ROWS} for each kind of error and {RIGHT_CELL_ROWS} of right "
+        f"answers, {thumbnails.side} pixels wide or high; further ones are listed by name."
+    )
+
+
+def _reliability(report: "Report") -> dict[str, Any]:
+    bins = report.reliability
+    return {
+        "confidence": plain(bins.confidence),
+        "accuracy": plain(bins.accuracy),
+        "count": plain(bins.count),
+    }
+
+
+def _coverage(report: "Report") -> dict[str, Any]:
+    curve = report.coverage_curve()
+    kept = np.unique(np.linspace(0, len(curve.coverage) - 1, 2 * CURVE_POINTS).astype(int))
+    return {
+        "coverage": _short(curve.coverage[kept]),
+        "accuracy": _short(curve.accuracy[kept]),
+        "threshold": _short(curve.thresholds[kept]),
+        "area": curve.area,
+    }

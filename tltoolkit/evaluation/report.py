@@ -1,0 +1,265 @@
+"""Report: every figure of a test set, the rows behind them, and the page to show around."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tltoolkit._checks import fail, integer, number, one_of
+from tltoolkit.evaluation import calibration, errors, notes, scores
+from tltoolkit.evaluation.decision import Decision
+from tltoolkit.evaluation.figures import Figures
+from tltoolkit.evaluation.inputs import check_class_names, check_predictions
+from tltoolkit.evaluation.intervals import Bootstrap
+from tltoolkit.evaluation.page import save_page
+from tltoolkit.evaluation.temperature import Temperature, fit_temperature
+from tltoolkit.evaluation.text import report_dict, report_text, save_json
+from tltoolkit.evaluation.thresholds import Thresholds, tune
+
+Image = Callable[[int], npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Report(Figures):
+    """What a model achieved on a test set. Make one with `Report.from_predictions`.
+
+    It keeps labels and probabilities and never an image.
+
+    Attributes:
+        names: N names of the rows, such as file names, or None.
+        image: a function i -> (H, W, 3) uint8 RGB image of row i, for galleries, or None.
+    """
+
+    names: tuple[str, ...] | None = None
+    image: Image | None = None
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: npt.ArrayLike,
+        y_prob: npt.ArrayLike,
+        class_names: Sequence[str] | None = None,
+        *,
+        multi_label: bool | None = None,
+        names: Sequence[str] | None = None,
+        image: Image | None = None,
+    ) -> "Report":
+        """The report of N predictions.
+
+        Args:
+            y_true: (N,) integers 0..C-1, or (N, C) zeros and ones for multi-label.
+            y_prob: (N, C) probabilities in 0..1, each row summing to 1 unless multi-label; for
+                two classes also (N,) or (N, 1): the probability of class 1.
+            class_names: C different names; "0", "1", ... if None.
+            multi_label: None decides by the shape of `y_true`.
+            names: N names of the rows.
+            image: a function i -> (H, W, 3) uint8 RGB image of row i.
+
+        Raises:
+            ValueError: if the values are not labels and probabilities of that kind.
+        """
+        labels, prob, several = check_predictions(y_true, y_prob, multi_label)
+        if names is not None and len(names) != len(labels):
+            raise fail("names", f"one name for each of the {len(labels)} rows", len(names))
+        return cls(
+            labels=labels,
+            probabilities=prob,
+            class_names=check_class_names(class_names, prob.shape[1]),
+            multi_label=several,
+            names=None if names is None else tuple(map(str, names)),
+            image=image,
+        )
+
+    @classmethod
+    def pooled(cls, reports: "Sequence[Report]") -> "Report":
+        """One report over the rows of several, such as the folds of a cross-validation."""
+        if not reports:
+            raise fail("reports", "at least one report", reports)
+        first, sizes = reports[0], [len(report.labels) for report in reports]
+        kinds = {(r.class_names, r.multi_label) for r in reports}
+        if len(kinds) > 1:
+            raise ValueError("`reports` must all have the same class names and kind of labels")
+        ends = np.cumsum(sizes)
+
+        def image(i: int) -> npt.NDArray[np.uint8]:
+            part = int(np.searchsorted(ends, i, side="right"))
+            of_part = reports[part].image
+            assert of_part is not None
+            return of_part(i - int(ends[part]) + sizes[part])
+
+        named = all(r.names is not None for r in reports)
+        return cls(
+            labels=np.concatenate([r.labels for r in reports]),
+            probabilities=np.concatenate([r.probabilities for r in reports]),
+            class_names=first.class_names,
+            multi_label=first.multi_label,
+            decided=np.concatenate([r.rows.predicted for r in reports]),
+            names=tuple(n for r in reports for n in r.names or ()) if named else None,
+            image=image if all(r.image is not None for r in reports) else None,
+        )
+
+    @cached_property
+    def reliability(self) -> calibration.Reliability:
+        """Confidence against accuracy in 15 bins.
+
+        With one label per row that of the label given; for multi-label every probability against
+        the share that carries the label.
+        """
+        if self.multi_label:
+            return calibration.reliability(self.probabilities.ravel(), self.labels.ravel() > 0)
+        return calibration.reliability(self.rows.confidence, self.rows.right)
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error with 15 equal bins, 0..1."""
+        return self.reliability.ece
+
+    @property
+    def mce(self) -> float:
+        """Maximum calibration error with 15 equal bins, 0..1."""
+        return self.reliability.mce
+
+    def pr_curve(self, c: int | str) -> scores.PrCurve:
+        """Precision and recall of class `c` (number or name) at every threshold."""
+        c = self.class_index(c)
+        return scores.pr_curve(self.is_class(c), self.probabilities[:, c])
+
+    def roc_curve(self, c: int | str) -> scores.RocCurve:
+        """False and true positive rates of class `c` (number or name) at every threshold."""
+        c = self.class_index(c)
+        return scores.roc_curve(self.is_class(c), self.probabilities[:, c])
+
+    def coverage_curve(self) -> calibration.CoverageCurve:
+        """Accuracy among the surest rows, by how many are answered."""
+        return calibration.coverage_curve(self.rows.confidence, self.rows.right)
+
+    def interval(
+        self, name: str, level: float = 0.95, *, draws: int = 1000, seed: int = 0
+    ) -> tuple[float, float]:
+        """(low, high) of a scalar such as "f1_macro", by percentile bootstrap over the rows.
+
+        Resampling only ever adds calibration error, so the intervals of `ece` and `mce` lie high.
+        """
+        number("level", level, above=0, below=1)
+        integer("draws", draws, 1)
+        key = (draws, seed)
+        if key not in self._bootstraps:
+            self._bootstraps[key] = Bootstrap(report=self, draws=draws, seed=seed)
+        return self._bootstraps[key].interval(name, level)
+
+    @cached_property
+    def _bootstraps(self) -> dict[tuple[int, int], Bootstrap]:
+        return {}
+
+    def class_index(self, c: int | str) -> int:
+        """The number of a class given by number or name."""
+        if isinstance(c, str):
+            one_of("c", c, self.class_names)
+            return self.class_names.index(c)
+        integer("c", c, 0, len(self.class_names) - 1)
+        return c
+
+    def most_confused(self, k: int = 10) -> list[errors.ConfusedPair]:
+        """The `k` pairs of classes that are confused most often."""
+        return errors.most_confused(self, k)
+
+    def top_losses(self, k: int = 20) -> list[errors.RowResult]:
+        """The `k` rows of the highest loss."""
+        return errors.top_losses(self, k)
+
+    def row(self, i: int) -> errors.RowResult:
+        """Row `i`: its name, true and given label, confidence and loss."""
+        integer("i", i, 0, len(self.labels) - 1)
+        return errors.row_result(self, i)
+
+    def label_issues(self) -> list[errors.RowResult]:
+        """Rows whose label may be wrong, the most doubtful first."""
+        return errors.label_issues(self)
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """C plain-word readings, such as "trusted but often missed"."""
+        return errors.readings(self)
+
+    def tune_thresholds(
+        self,
+        metric: str = "f1",
+        *,
+        beta: float | None = None,
+        target: float | None = None,
+        costs: tuple[float, float] | None = None,
+    ) -> Thresholds:
+        """A threshold per class, best on these rows; see `thresholds.tune`."""
+        return tune(self, metric, beta=beta, target=target, costs=costs)
+
+    def fit_temperature(self) -> Temperature:
+        """The temperature with the lowest log loss on these rows."""
+        return fit_temperature(self)
+
+    def apply(
+        self, *, temperature: Temperature | None = None, thresholds: Thresholds | None = None
+    ) -> "Report":
+        """The report of the same rows after scaling, the labels given anew.
+
+        They are given by `thresholds`; if None by the highest probability, for multi-label 0.5.
+        """
+        decision = Decision(
+            temperature=temperature, thresholds=thresholds, multi_label=self.multi_label
+        )
+        answers = decision.decide(self.probabilities)
+        return replace(self, probabilities=answers.probabilities, decided=answers.labels)
+
+    @property
+    def undefined(self) -> dict[str, str]:
+        """Why each undefined figure is NaN: name of the figure -> reason."""
+        return notes.undefined(self)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know before trusting the figures, such as a small test set."""
+        return notes.notes(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every figure as plain Python values, NaN as None."""
+        return report_dict(self)
+
+    def save(
+        self,
+        directory: str | Path,
+        *,
+        title: str = "Evaluation",
+        run: Mapping[str, Any] | None = None,
+        page: bool | None = None,
+    ) -> tuple[Path, ...]:
+        """Write report.json and report.html into `directory`, made if missing.
+
+        Args:
+            directory: where; an earlier report there is replaced, any other file refused.
+            title: heading of the page.
+            run: what to show of the run: "settings" (a dict), "stages" (a list of dicts) and
+                "history" (name -> one value per epoch), each optional.
+            page: whether to write report.html; None does where plotly is installed. It draws
+                every class: with a million rows and a thousand classes that takes minutes.
+
+        Returns:
+            The files written.
+
+        Raises:
+            ImportError: if `page` is True and plotly is not installed.
+        """
+        written = [save_json(self, Path(directory))]
+        if page or (page is None and find_spec("plotly") is not None):
+            written.append(save_page(self, Path(directory), title, run))
+        return tuple(written)
+
+    def __repr__(self) -> str:
+        size = f"{len(self.labels):,} images, {len(self.class_names)} classes"
+        return f"Report({size}, accuracy {self.accuracy:.4f})"
+
+    def __str__(self) -> str:
+        return report_text(self)

@@ -1,0 +1,67 @@
+"""Temperature scaling (Guo et al. 2017): softer or sharper probabilities, the same order."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tltoolkit._checks import number
+from tltoolkit.evaluation.inputs import FloatArray
+
+if TYPE_CHECKING:
+    from tltoolkit.evaluation.figures import Figures
+
+_RANGE = (0.05, 20.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Temperature:
+    """Divide the logits by `value`: above 1 softens, below 1 sharpens.
+
+    Attributes:
+        value: temperature, above 0; 1 changes nothing.
+        multi_label: whether every class has a probability of its own.
+    """
+
+    value: float = 1.0
+    multi_label: bool = False
+
+    def __post_init__(self) -> None:
+        number("value", self.value, above=0)
+
+    def apply(self, prob: FloatArray) -> FloatArray:
+        """(N, C) probabilities at this temperature, in the type they came in."""
+        if self.value == 1:
+            return prob
+        smallest = np.finfo(prob.dtype).tiny
+        logits = np.log(np.maximum(prob, smallest).astype(float))
+        if self.multi_label:
+            logits -= np.log(np.maximum(1 - prob, smallest).astype(float))
+            return np.asarray(1 / (1 + np.exp(-logits / self.value)), prob.dtype)
+        logits = logits / self.value
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True), prob.dtype)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Temperature":
+        """The inverse of `to_dict`."""
+        return cls(**values)
+
+
+def fit_temperature(report: "Figures") -> Temperature:
+    """The temperature of the lowest log loss on the rows of `report`; 1 if none is lower."""
+    from scipy.optimize import minimize_scalar
+
+    def at(log_value: float) -> Temperature:
+        return Temperature(value=float(np.exp(log_value)), multi_label=report.multi_label)
+
+    def loss(temperature: Temperature) -> float:
+        return replace(report, probabilities=temperature.apply(report.probabilities)).log_loss
+
+    found = minimize_scalar(lambda x: loss(at(x)), bounds=np.log(_RANGE), method="bounded")
+    unchanged = Temperature(multi_label=report.multi_label)
+    return at(found.x) if loss(at(found.x)) < loss(unchanged) else unchanged

@@ -1,0 +1,151 @@
+"""A report as text and as JSON."""
+
+import json
+import math
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tltoolkit.evaluation.intervals import COUNT_FIGURES, FIGURES, RANKING_FIGURES
+
+if TYPE_CHECKING:
+    from tltoolkit.evaluation.report import Report
+
+SCALARS = {
+    "accuracy": "Accuracy",
+    "top_5_accuracy": "Top-5 accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "f1_macro": "Macro F1",
+    "f1_micro": "Micro F1",
+    "f1_weighted": "Weighted F1",
+    "precision_macro": "Macro precision",
+    "recall_macro": "Macro recall",
+    "average_precision_macro": "Macro average precision",
+    "roc_auc_macro": "Macro ROC-AUC",
+    "mcc": "Matthews correlation",
+    "kappa": "Cohen's kappa",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+    "ece": "Expected calibration error",
+    "mce": "Maximum calibration error",
+}
+PER_CLASS = (
+    "precision",
+    "recall",
+    "specificity",
+    "f1",
+    "average_precision",
+    "roc_auc",
+    "support",
+)
+LEVEL = 0.95
+_BUDGET = 500_000  # values resampled in every one of 1,000 draws: some four seconds
+_FORMAT = "tltoolkit.report/1"
+_WITH_INTERVAL = ("accuracy", "f1_macro")  # quick ones: text is printed often
+_COLUMNS = ("precision", "recall", "f1", "average_precision", "roc_auc")
+_HEADINGS = ("precision", "recall", "F1", "avg prec", "ROC-AUC", "support")
+
+
+def report_dict(report: "Report") -> dict[str, Any]:
+    """Every figure as plain Python values; undefined ones are None, their reasons listed."""
+    bins, coverage = report.reliability, report.coverage_curve()
+    return {
+        "format": _FORMAT,
+        "rows": len(report.labels),
+        "class_names": list(report.class_names),
+        "multi_label": report.multi_label,
+        "notes": list(report.notes),
+        "scalars": {name: plain(getattr(report, name)) for name in SCALARS},
+        "intervals": {"level": LEVEL, **plain(scalar_intervals(report))},
+        "per_class": {name: plain(getattr(report, name)) for name in PER_CLASS},
+        "readings": list(report.readings),
+        "undefined": report.undefined,
+        "confusion": plain(report.confusion),
+        "most_confused": [asdict(pair) for pair in report.most_confused()],
+        "top_losses": [asdict(row) for row in report.top_losses()],
+        "reliability": plain(asdict(bins)),
+        "coverage_area": coverage.area,
+    }
+
+
+def scalar_intervals(report: "Report") -> dict[str, tuple[float, float]]:
+    """Intervals of the scalars, without those that would take longer than a few seconds."""
+    return {name: report.interval(name, LEVEL) for name in FIGURES if _affordable(report, name)}
+
+
+def _affordable(report: "Report", name: str) -> bool:
+    n, n_classes = report.probabilities.shape
+    if name in RANKING_FIGURES or report.multi_label:
+        return bool(n * n_classes <= _BUDGET)
+    return bool(n <= _BUDGET) or name in COUNT_FIGURES
+
+
+def plain(value: Any) -> Any:
+    """Arrays and NumPy scalars as lists and numbers; NaN and infinity as None."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def save_json(report: "Report", directory: Path) -> Path:
+    """Write report.json; a file of that name that is no report is left alone and refused."""
+    path = directory / "report.json"
+    if path.exists() and _FORMAT not in path.read_text(encoding="utf-8", errors="replace"):
+        raise FileExistsError(f"{path} exists and is not a report: choose another directory")
+    directory.mkdir(parents=True, exist_ok=True)
+    entries = [
+        f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
+        for key, value in report_dict(report).items()
+    ]
+    write(path, "{\n" + ",\n".join(entries) + "\n}\n")
+    return path
+
+
+def write(path: Path, text: str) -> None:
+    """Write the whole file or nothing."""
+    partial = path.with_name(path.name + ".partial")
+    # File names may hold bytes that are no text; escaped like this they are valid in JSON.
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+    os.replace(partial, path)
+
+
+def report_text(report: "Report") -> str:
+    """The report as a table for the terminal."""
+    width = max(12, *(len(name) for name in report.class_names))
+    lines = [f"{len(report.labels):,} images, {len(report.class_names)} classes", ""]
+    lines += [_line("", _HEADINGS, width)]
+    columns = [getattr(report, name) for name in _COLUMNS]
+    for c, name in enumerate(report.class_names):
+        cells = [_cell(column[c]) for column in columns]
+        lines.append(_line(name, [*cells, f"{report.support[c]:,}"], width))
+    averages = [_cell(report.average(name, "macro")) for name in _COLUMNS]
+    lines += ["", _line("macro mean", [*averages, f"{report.support.sum():,}"], width), ""]
+    lines += [_scalar_line(report, name) for name in SCALARS]
+    if report.notes:
+        lines += ["", *report.notes]
+    return "\n".join(lines)
+
+
+def _scalar_line(report: "Report", name: str) -> str:
+    line = f"{SCALARS[name]:<28}{_cell(getattr(report, name)):>7}"
+    if name not in _WITH_INTERVAL or not _affordable(report, name):
+        return line
+    low, high = report.interval(name, LEVEL)
+    return f"{line}   {LEVEL:.0%} interval {low:.4f} to {high:.4f}"
+
+
+def _line(name: str, cells: Any, width: int) -> str:
+    return f"{name:<{width}}" + "".join(f"{cell:>11}" for cell in cells)
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"

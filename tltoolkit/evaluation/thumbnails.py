@@ -1,0 +1,53 @@
+"""Small JPEGs inside the page, as few and as small as one file can bear."""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+SIDE = 128  # pixels of the longer side
+MOST = 800  # thumbnails in a page
+MOST_BYTES = 6_000_000  # of their base64 text
+_QUALITY = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thumbnails:
+    """Images of rows as data URIs.
+
+    Attributes:
+        images: row -> "data:image/jpeg;base64,...".
+        side: pixels of the longer side.
+    """
+
+    images: dict[int, str]
+    side: int = SIDE
+
+
+def embed(image: Callable[[int], npt.NDArray[np.uint8]] | None, rows: Sequence[int]) -> Thumbnails:
+    """Thumbnails of the first of `rows`, as many as the page can bear; none without `image`."""
+    images: dict[int, str] = {}
+    if image is None:
+        return Thumbnails(images=images)
+    size = 0
+    for row in rows[:MOST]:
+        uri = data_uri(image(row))
+        size += len(uri)
+        if size > MOST_BYTES:
+            break
+        images[row] = uri
+    return Thumbnails(images=images)
+
+
+def data_uri(pixels: npt.NDArray[np.uint8], side: int = SIDE) -> str:
+    """(H, W, 3) uint8 pixels as a JPEG data URI, shrunk to `side`, never enlarged."""
+    from PIL import Image
+
+    picture = Image.fromarray(np.asarray(pixels, np.uint8))
+    picture.thumbnail((side, side))
+    encoded = io.BytesIO()
+    picture.save(encoded, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()
