@@ -1,0 +1,135 @@
+"""The one place that knows albumentations: composing, naming and rebuilding its transforms.
+
+albumentations is pinned and no longer maintained; replacing it means replacing this file, the
+tables of `presets` and the two classes of `transforms`.
+"""
+
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, cast
+
+# Without this the import asks the network for a newer version.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations as A  # noqa: N812
+import numpy as np
+
+from tltoolkit import _checks
+
+__all__ = ["A", "compose", "from_node", "text", "to_node"]
+
+_OURS = ("GlobalContrast", "LocalContrast")
+_KINDS = (A.BasicTransform, A.BaseCompose)
+
+
+def compose(transforms: Sequence[Any]) -> Any:
+    """One Compose of a list of albumentations transforms, in this order."""
+    for transform in transforms:
+        if not isinstance(transform, _KINDS):
+            raise TypeError(
+                str(_checks.fail("transforms", "a list of albumentations transforms", transform))
+            )
+    return A.Compose(list(transforms))
+
+
+def to_node(transform: Any) -> dict[str, dict[str, Any]]:
+    """A transform as plain data: {class name: {parameter: value}}, children included."""
+    name = type(transform).__name__
+    if _find(name) is not type(transform):
+        raise ValueError(
+            f"only transforms of albumentations and of tltoolkit.augment can be written as YAML. "
+            f"Received: {transform!r}"
+        )
+    args = {key: _plain(name, key, value) for key, value in _parameters(transform).items()}
+    if isinstance(transform, A.BaseCompose):
+        args["transforms"] = [to_node(child) for child in transform.transforms]
+    return {name: args}
+
+
+def from_node(node: Any) -> Any:
+    """The transform that `to_node` described; anything else is refused."""
+    if not isinstance(node, dict) or len(node) != 1:
+        raise _checks.fail("transforms", "a mapping of one class name to its parameters", node)
+    ((name, args),) = node.items()
+    kind = _find(name)
+    if kind is None:
+        raise _checks.fail("transforms", "made of albumentations' transforms", name)
+    if not isinstance(args, dict):
+        raise _checks.fail(f"transforms.{name}", "a mapping of parameters", args)
+    # albumentations would only warn of a parameter that it does not know.
+    for key in args:
+        _checks.one_of(f"a parameter of {name}", key, inspect.signature(kind).parameters)
+    if issubclass(kind, A.BaseCompose):
+        args = args | {"transforms": [from_node(child) for child in _children(name, args)]}
+    try:
+        return kind(**args)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"transforms.{name}: {error}") from error
+
+
+def text(transform: Any, indent: str = "") -> str:
+    """A transform as a person would write it, with the parameters that differ from defaults."""
+    known = inspect.signature(type(transform)).parameters
+    shown = [
+        f"{key}={value!r}"
+        for key, value in _parameters(transform).items()
+        if _differs(value, known[key].default)
+    ]
+    if isinstance(transform, A.BaseCompose):
+        inner = indent + "    "
+        lines = "".join(f"\n{inner}{text(child, inner)}," for child in transform.transforms)
+        shown.insert(0, f"[{lines}\n{indent}]")
+    return f"{type(transform).__name__}({', '.join(shown)})"
+
+
+def _differs(value: Any, default: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return True
+    value = tuple(value) if isinstance(value, list) else value
+    return bool(value != default) and value != {}
+
+
+def _parameters(transform: Any) -> dict[str, Any]:
+    """The arguments that build the transform again, but for its children and its seed."""
+    # to_dict_private knows arguments of parent classes too, and not all of a composition's.
+    stored = transform.to_dict_private()
+    return {
+        name: stored[name] if name in stored else getattr(transform, name)
+        for name in inspect.signature(type(transform)).parameters
+        if name not in ("transforms", "seed") and (name in stored or hasattr(transform, name))
+    }
+
+
+def _plain(where: str, key: str, value: Any) -> Any:
+    """A parameter as YAML can hold it."""
+    if isinstance(value, Enum):
+        return _plain(where, key, value.value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {str(name): _plain(where, key, entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(where, key, entry) for entry in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError(f"the parameter {key}={value!r} of {where} cannot be written as YAML")
+
+
+def _children(name: str, args: dict[str, Any]) -> list[Any]:
+    children = args.get("transforms")
+    if not isinstance(children, list):
+        raise _checks.fail(f"transforms.{name}.transforms", "a list", children)
+    return children
+
+
+def _find(name: Any) -> Any:
+    """The class that a name may stand for, or None."""
+    if name in _OURS:
+        from tltoolkit.augment import transforms
+
+        return getattr(transforms, name)
+    kind = getattr(A, name, None) if isinstance(name, str) else None
+    known = inspect.isclass(kind) and issubclass(kind, _KINDS)
+    return kind if known and cast(Any, kind).is_serializable() else None

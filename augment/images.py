@@ -1,0 +1,90 @@
+"""What an image is here, (H, W, 3) uint8, and the one way to make it square."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tltoolkit import _checks
+
+FITS = ("squash", "crop", "pad")
+
+
+def resize(image: NDArray[np.uint8], size: int, fit: str = "squash") -> NDArray[np.uint8]:
+    """Make an image square, the same way for training, evaluation, prediction and caches.
+
+    Sides that shrink are averaged over areas, so nothing aliases; sides that grow are interpolated
+    linearly, so nothing overshoots. Always returns memory of its own.
+
+    Args:
+        image: (H, W, 3) uint8.
+        size: side of the result in pixels, >= 1.
+        fit: "squash" keeps the whole picture and gives up its proportions; "crop" keeps the
+            proportions and the central square; "pad" keeps both and adds black bars.
+
+    Returns:
+        (size, size, 3) uint8.
+
+    Raises:
+        ValueError: for another kind of image, size or fit.
+    """
+    check_image(image)
+    _checks.integer("size", size, 1)
+    _checks.one_of("fit", fit, FITS)
+    return scale(_square(image, fit), size)
+
+
+def scale(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """`resize` by squashing, without the checks."""
+    height, width = image.shape[:2]
+    if height == width == size:
+        return image.copy()
+    result = image
+    if height > size or width > size:
+        shrunk = (min(width, size), min(height, size))
+        result = cv2.resize(result, shrunk, interpolation=cv2.INTER_AREA)
+    if height < size or width < size:
+        result = cv2.resize(result, (size, size), interpolation=cv2.INTER_LINEAR)
+    return result
+
+
+def _square(image: NDArray[np.uint8], fit: str) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    if fit == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return image[top : top + side, left : left + side]
+    if fit == "pad":
+        side = max(height, width)
+        top, left = (side - height) // 2, (side - width) // 2
+        square = np.zeros((side, side, 3), np.uint8)
+        square[top : top + height, left : left + width] = image
+        return square
+    return image
+
+
+def check_image(image: Any, advice: str = "") -> None:
+    """Raise ValueError unless `image` is a (H, W, 3) uint8 array with at least one pixel."""
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype != np.uint8
+        or image.ndim != 3
+        or image.shape[2] != 3
+        or image.size == 0
+    ):
+        raise ValueError(
+            f"`image` must be a (H, W, 3) uint8 array of pixels 0..255{advice}. "
+            f"Received: image={_describe(image)}"
+        )
+
+
+def _describe(image: Any) -> str:
+    if not isinstance(image, np.ndarray):
+        return f"a {type(image).__name__}"
+    text = f"{image.dtype} array of shape {image.shape}"
+    if image.size and np.issubdtype(image.dtype, np.number):
+        text += f", values {image.min():g} to {image.max():g}"
+        if np.issubdtype(image.dtype, np.floating) and np.isnan(image).any():
+            text += ", with NaN"
+    return text

@@ -1,0 +1,52 @@
+"""Worker threads that share the cores fairly with OpenCV and end when they are no longer needed."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Worker threads; leaving it forgets the work not yet begun and waits for the rest."""
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="tltoolkit")
+    try:
+        with _opencv_single_threaded():
+            yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+class _Users:
+    """How many pools are open, and OpenCV's number of threads before the first."""
+
+    lock = threading.Lock()
+    count = 0
+    threads_before = 0
+
+
+@contextlib.contextmanager
+def _opencv_single_threaded() -> Iterator[None]:
+    # The setting is the process's, so the first pool changes it and the last restores it.
+    with _Users.lock:
+        if not _Users.count:
+            _Users.threads_before = cv2.getNumThreads()
+            cv2.setNumThreads(0)
+        _Users.count += 1
+    try:
+        yield
+    finally:
+        with _Users.lock:
+            _Users.count -= 1
+            if not _Users.count:
+                cv2.setNumThreads(_Users.threads_before)
