@@ -1,0 +1,88 @@
+"""What callbacks that follow a schedule share: when to look, and what the value is."""
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tltoolkit import _checks
+
+KerasSchedule: TypeAlias = keras.optimizers.schedules.LearningRateSchedule
+AHEAD = 1024  # values computed at once: one call per step would cost more than a small step
+
+
+def is_keras_schedule(schedule: Any) -> bool:
+    """Whether it is a schedule of tensors, and not a plain function."""
+    return isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule)
+
+
+def schedule_values(schedule: Any, start: int, count: int) -> npt.NDArray[np.float32]:
+    """The values of a Keras schedule at `start`, `start + 1`, ...: (count,) float32."""
+    steps = tf.range(start, start + count, dtype=tf.int64)
+    spec = tf.TensorSpec((), tf.float32)
+
+    def value(step: Any) -> Any:
+        return tf.cast(schedule(step), tf.float32)
+
+    compiled = tf.function(lambda s: tf.map_fn(value, s, fn_output_signature=spec))
+    return np.asarray(compiled(steps))
+
+
+class ScheduledCallback(keras.callbacks.Callback):
+    """Applies the value of a schedule at the start of every epoch or step.
+
+    A step is one update of the optimizer, counted by the optimizer: the schedule goes on over
+    several fits until the model is compiled anew. With `steps_per_execution=n` the value is
+    set once per execution.
+    """
+
+    def __init__(
+        self, schedule: KerasSchedule | Callable[[int], float], by: str, warmup: int = 0
+    ) -> None:
+        super().__init__()
+        if not callable(schedule):
+            raise _checks.fail("schedule", "a Keras schedule or a function of one number", schedule)
+        _checks.one_of("by", by, ("epoch", "step"))
+        _checks.integer("warmup", warmup, 0)
+        self.schedule = schedule
+        self.by = by
+        self.warmup = warmup
+        self._ahead: tuple[int, npt.NDArray[np.float32]] = (0, np.empty(0, np.float32))
+
+    def value(self, t: int) -> float:
+        """The value after `t` epochs or steps, warm-up included."""
+        if t < self.warmup:
+            return self._scheduled(0) * (t + 1) / (self.warmup + 1)
+        return self._scheduled(t - self.warmup)
+
+    def apply(self, value: float) -> None:
+        """Put the value where it works."""
+        raise NotImplementedError
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Apply the value of this epoch."""
+        if self.by == "epoch":
+            self.apply(self.value(epoch))
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Apply the value of this step."""
+        if self.by == "step":
+            steps = tf.convert_to_tensor(self.model.optimizer.iterations)
+            self.apply(self.value(int(steps)))
+
+    def _scheduled(self, t: int) -> float:
+        ahead = self.by == "step" and is_keras_schedule(self.schedule)
+        value = float(self._looked_up(t) if ahead else self.schedule(t))
+        if not math.isfinite(value):
+            raise ValueError(f"the schedule gives {value} at {self.by} {t}")
+        return value
+
+    def _looked_up(self, t: int) -> float:
+        start, values = self._ahead
+        if not start <= t < start + len(values):
+            start, values = self._ahead = (t, schedule_values(self.schedule, t, AHEAD))
+        return values[t - start]

@@ -1,0 +1,232 @@
+"""Exact scores over the whole validation set, in the logs of every epoch."""
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tltoolkit import _checks
+
+PER_CLASS = ("precision", "recall", "f1", "average_precision", "roc_auc")
+AVERAGES = ("precision", "recall", "f1")
+
+
+class ValidationMetrics(keras.callbacks.Callback):
+    """Exact precision, recall, F1, average precision and ROC-AUC in the logs.
+
+    It keeps the predictions of the validation pass that `fit` makes anyway, so it costs no second
+    pass and no memory beyond N x C float32, and its values are in the logs before any
+    callback sees them: `val_precision_macro`, `_micro`, `_weighted`, the same of `recall` and
+    `f1`, `val_average_precision_macro`, `val_roc_auc_macro`, and `val_f1_<class>` of each class.
+    A class without positives has NaN and stays out of the averages. The label of a row is its
+    highest probability; for multi-label, every probability >= 0.5. ROC-AUC and average precision
+    are one class against the rest, from all scores and not from a grid of thresholds. Sample
+    weights are ignored, as Keras does for `metrics=`.
+
+    While Keras validates, XLA is off for that pass (the training step keeps it).
+
+    Args:
+        class_names: C names for the per-class keys; "0", "1", ... if None.
+        per_class: which of precision, recall, f1, average_precision and roc_auc to log for each
+            class.
+        multi_label: whether a row may have several labels. None: if the loss is a binary
+            cross-entropy over several columns, or any target row does not sum to 1.
+        from_logits: whether the outputs are logits. "auto": if the loss says so, or any output
+            lies outside 0..1.
+
+    Targets may be integers (N,) or (N, 1), one-hot (N, C), or zeros and ones (N, C) for
+    multi-label; outputs (N, C), or (N, 1) for two classes.
+
+    Raises:
+        ValueError: a model with several outputs; targets that do not fit the outputs.
+
+    >>> x, y = np.eye(3, dtype="float32"), np.arange(3)
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, use_bias=False)])
+    >>> model.set_weights([np.eye(3)])
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> model.compile("sgd", loss)
+    >>> history = model.fit(
+    ...     x, y, validation_data=(x, y), verbose=0, callbacks=[ValidationMetrics()]
+    ... )
+    >>> history.history["val_f1_macro"], history.history["val_roc_auc_macro"]
+    ([1.0], [1.0])
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str] | None = None,
+        *,
+        per_class: Sequence[str] = ("f1",),
+        multi_label: bool | None = None,
+        from_logits: bool | str = "auto",
+    ) -> None:
+        super().__init__()
+        for name in per_class:
+            _checks.one_of("per_class", name, PER_CLASS)
+        _checks.one_of("multi_label", multi_label, (None, True, False))
+        _checks.one_of("from_logits", from_logits, ("auto", True, False))
+        self.class_names = class_names
+        self.per_class = per_class
+        self.multi_label = multi_label
+        self.from_logits = from_logits
+        self._kept: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
+        self._test_function: Callable[..., Any] | None = None
+        self._validated = self._warned = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Put a layer around `evaluate`, which is what `fit` calls to validate."""
+        self._test_function = None
+        self._validated = self._warned = False
+        evaluate = self.model.evaluate
+
+        @functools.wraps(evaluate)
+        def evaluate_and_score(*args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
+            # Only the validation pass of this fit carries the callbacks of this fit.
+            if self not in getattr(callbacks, "callbacks", ()):
+                return evaluate(*args, callbacks=callbacks, **kwargs)
+            with self._tapped():
+                logs = evaluate(*args, callbacks=callbacks, **kwargs)
+            self._validated = True
+            return {**logs, **self._score()}
+
+        self.model.evaluate = evaluate_and_score
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Say so once if there is nothing to score."""
+        if not (self._validated or self._warned):
+            self._warned = True
+            warnings.warn(
+                f"ValidationMetrics has no values for epoch {epoch + 1}: fit was given no "
+                "validation_data, or validation_freq skipped it",
+                stacklevel=2,
+            )
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Leave the model as it was."""
+        self.model.__dict__.pop("evaluate", None)
+
+    @contextmanager
+    def _tapped(self) -> Iterator[None]:
+        """Let the validation pass hand over its predictions; undone even if it fails."""
+        model = self.model
+        compute_metrics, test_function = model.compute_metrics, model.test_function
+
+        def keep_and_compute(x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+            if not (tf.is_tensor(y) and tf.is_tensor(y_pred)):
+                raise ValueError("ValidationMetrics needs a model with one output and targets")
+            scores = tf.cast(y_pred, tf.float32)
+            tf.numpy_function(self._keep, [y, scores], [])
+            return compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+        self._kept = []
+        model.compute_metrics = keep_and_compute
+        model.test_function = self._test_function
+        try:
+            if self._test_function is None:
+                self._make_test_function()
+            yield
+        finally:
+            model.__dict__.pop("compute_metrics")
+            model.test_function = test_function
+
+    def _make_test_function(self) -> None:
+        """Keras' own test function, without XLA: it cannot call back into Python."""
+        model = self.model
+        jit_compile = model.jit_compile
+        model.jit_compile = False
+        model.make_test_function(force=True)
+        model.jit_compile = jit_compile
+        self._test_function = model.test_function
+
+    def _keep(self, y: npt.NDArray[Any], scores: npt.NDArray[np.float32]) -> None:
+        # Copies: TensorFlow reuses the memory behind these arrays.
+        self._kept.append((np.array(y), np.array(scores)))
+
+    def _score(self) -> dict[str, float]:
+        if not self._kept:
+            raise ValueError(
+                "ValidationMetrics saw no predictions: the model's own `test_step` must call "
+                "`compute_metrics(x, y, y_pred, sample_weight)`"
+            )
+        targets, outputs = (np.concatenate(part) for part in zip(*self._kept, strict=True))
+        self._kept = []
+        outputs = outputs.reshape(len(outputs), -1)
+        targets = targets.reshape(len(targets), -1)
+        several = self._has_several_labels(targets, outputs)
+        if self._are_logits(outputs):
+            outputs = _probabilities(outputs, softmax=not several and outputs.shape[1] > 1)
+        return _named(targets, outputs, several, self.class_names, self.per_class)
+
+    def _has_several_labels(self, targets: npt.NDArray[Any], outputs: npt.NDArray[Any]) -> bool:
+        if self.multi_label is not None or targets.shape[1] == 1:
+            return bool(self.multi_label)
+        binary = "binary" in str(getattr(self.model.loss, "name", self.model.loss))
+        return binary or not np.allclose(targets.sum(axis=1), 1)
+
+    def _are_logits(self, outputs: npt.NDArray[np.float32]) -> bool:
+        if self.from_logits != "auto":
+            return bool(self.from_logits)
+        loss = self.model.loss
+        config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
+        # A NaN fails both comparisons and so does not count as outside.
+        outside = bool(((outputs < 0) | (outputs > 1)).any())
+        return bool(config.get("from_logits", False)) or outside
+
+
+def _probabilities(logits: npt.NDArray[np.float32], softmax: bool) -> npt.NDArray[np.float32]:
+    if not softmax:
+        return (1 / (1 + np.exp(-logits.clip(-80, 80)))).astype(np.float32)
+    # The difference of two huge logits does not fit float32.
+    powers = np.exp(np.subtract(logits, logits.max(axis=1, keepdims=True), dtype=np.float64))
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _named(
+    targets: npt.NDArray[Any],
+    probabilities: npt.NDArray[np.float32],
+    several: bool,
+    class_names: Sequence[str] | None,
+    per_class: Sequence[str],
+) -> dict[str, float]:
+    """All scores by the name that they have in the logs, without "val_"."""
+    from tltoolkit.evaluation.figures import Figures
+
+    if probabilities.shape[1] == 1 and not several:
+        probabilities = np.hstack([1 - probabilities, probabilities])
+    count = probabilities.shape[1]
+    labels = _labels(targets, count, several)
+    names = tuple(map(str, range(count) if class_names is None else class_names))
+    if len(names) != count:
+        raise _checks.fail("class_names", f"{count} names, one for each output", class_names)
+    figures = Figures(
+        labels=labels, probabilities=probabilities, class_names=names, multi_label=several
+    )
+    finite = bool(np.isfinite(probabilities).all())
+    keys = [f"{figure}_{how}" for figure in AVERAGES for how in ("macro", "micro", "weighted")]
+    keys += ["average_precision_macro", "roc_auc_macro"]
+    scores = {key: figures.average(*key.rsplit("_", 1)) if finite else float("nan") for key in keys}
+    for figure in per_class:
+        values = getattr(figures, figure) if finite else [float("nan")] * count
+        scores |= {f"{figure}_{n}": float(v) for n, v in zip(names, values, strict=True)}
+    return scores
+
+
+def _labels(targets: npt.NDArray[Any], count: int, several: bool) -> npt.NDArray[np.int64]:
+    if targets.shape[1] not in (1, count):
+        raise ValueError(
+            f"ValidationMetrics: the targets have {targets.shape[1]} columns and the model has "
+            f"{count} outputs"
+        )
+    if several:
+        return (targets >= 0.5).astype(np.int64)
+    labels = targets[:, 0] if targets.shape[1] == 1 else targets.argmax(axis=1)
+    labels = labels.astype(np.int64)
+    if labels.min() < 0 or labels.max() >= count:
+        raise ValueError(f"ValidationMetrics: labels must lie in 0..{count - 1}")
+    return labels
