@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from tltoolkit import _checks
 from tltoolkit.augment import _albumentations

@@ -14,7 +14,11 @@ import tensorflow as tf
 from tltoolkit import _checks
 
 PER_CLASS = ("precision", "recall", "f1", "average_precision", "roc_auc")
-AVERAGES = ("precision", "recall", "f1")
+AVERAGES = (
+    *(f"{name}_{how}" for name in PER_CLASS[:3] for how in ("macro", "micro", "weighted")),
+    "average_precision_macro",
+    "roc_auc_macro",
+)
 
 
 class ValidationMetrics(keras.callbacks.Callback):
@@ -35,6 +39,7 @@ class ValidationMetrics(keras.callbacks.Callback):
         class_names: C names for the per-class keys; "0", "1", ... if None.
         per_class: which of precision, recall, f1, average_precision and roc_auc to log for each
             class.
+        averages: which of the averages above to log, such as ("f1_macro",).
         multi_label: whether a row may have several labels. None: if the loss is a binary
             cross-entropy over several columns, or any target row does not sum to 1.
         from_logits: whether the outputs are logits. "auto": if the loss says so, or any output
@@ -63,16 +68,20 @@ class ValidationMetrics(keras.callbacks.Callback):
         class_names: Sequence[str] | None = None,
         *,
         per_class: Sequence[str] = ("f1",),
+        averages: Sequence[str] = AVERAGES,
         multi_label: bool | None = None,
         from_logits: bool | str = "auto",
     ) -> None:
         super().__init__()
         for name in per_class:
             _checks.one_of("per_class", name, PER_CLASS)
+        for name in averages:
+            _checks.one_of("averages", name, AVERAGES)
         _checks.one_of("multi_label", multi_label, (None, True, False))
         _checks.one_of("from_logits", from_logits, ("auto", True, False))
         self.class_names = class_names
         self.per_class = per_class
+        self.averages = averages
         self.multi_label = multi_label
         self.from_logits = from_logits
         self._kept: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
@@ -161,7 +170,8 @@ class ValidationMetrics(keras.callbacks.Callback):
         several = self._has_several_labels(targets, outputs)
         if self._are_logits(outputs):
             outputs = _probabilities(outputs, softmax=not several and outputs.shape[1] > 1)
-        return _named(targets, outputs, several, self.class_names, self.per_class)
+        figures = _figures(targets, outputs, several, self.class_names)
+        return _named(figures, self.averages, self.per_class)
 
     def _has_several_labels(self, targets: npt.NDArray[Any], outputs: npt.NDArray[Any]) -> bool:
         if self.multi_label is not None or targets.shape[1] == 1:
@@ -187,33 +197,39 @@ def _probabilities(logits: npt.NDArray[np.float32], softmax: bool) -> npt.NDArra
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _named(
+def _figures(
     targets: npt.NDArray[Any],
     probabilities: npt.NDArray[np.float32],
     several: bool,
     class_names: Sequence[str] | None,
-    per_class: Sequence[str],
-) -> dict[str, float]:
-    """All scores by the name that they have in the logs, without "val_"."""
+) -> Any:
     from tltoolkit.evaluation.figures import Figures
 
     if probabilities.shape[1] == 1 and not several:
         probabilities = np.hstack([1 - probabilities, probabilities])
     count = probabilities.shape[1]
-    labels = _labels(targets, count, several)
     names = tuple(map(str, range(count) if class_names is None else class_names))
     if len(names) != count:
         raise _checks.fail("class_names", f"{count} names, one for each output", class_names)
-    figures = Figures(
-        labels=labels, probabilities=probabilities, class_names=names, multi_label=several
+    return Figures(
+        labels=_labels(targets, count, several),
+        probabilities=probabilities,
+        class_names=names,
+        multi_label=several,
     )
-    finite = bool(np.isfinite(probabilities).all())
-    keys = [f"{figure}_{how}" for figure in AVERAGES for how in ("macro", "micro", "weighted")]
-    keys += ["average_precision_macro", "roc_auc_macro"]
-    scores = {key: figures.average(*key.rsplit("_", 1)) if finite else float("nan") for key in keys}
+
+
+def _named(figures: Any, averages: Sequence[str], per_class: Sequence[str]) -> dict[str, float]:
+    """The scores by the name that they have in the logs, without "val_"."""
+    finite = bool(np.isfinite(figures.probabilities).all())
+    unknown = [float("nan")] * len(figures.class_names)
+    scores = {
+        name: figures.average(*name.rsplit("_", 1)) if finite else float("nan") for name in averages
+    }
     for figure in per_class:
-        values = getattr(figures, figure) if finite else [float("nan")] * count
-        scores |= {f"{figure}_{n}": float(v) for n, v in zip(names, values, strict=True)}
+        values = getattr(figures, figure) if finite else unknown
+        named = zip(figures.class_names, values, strict=True)
+        scores |= {f"{figure}_{name}": float(value) for name, value in named}
     return scores
 
 

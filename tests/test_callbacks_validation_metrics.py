@@ -210,6 +210,8 @@ def test_refusals():
         )
     with pytest.raises(ValueError, match="`per_class` must be one of"):
         ValidationMetrics(per_class=["accuracy"])
+    with pytest.raises(ValueError, match="`averages` must be one of 'precision_macro'"):
+        ValidationMetrics(averages=["f1"])
     with pytest.raises(ValueError, match="`from_logits` must be one of"):
         ValidationMetrics(from_logits="yes")
 
@@ -221,3 +223,14 @@ def test_refusals():
     model.compile("sgd", LOGITS)
     with pytest.raises(ValueError, match="own `test_step` must call"):
         fit(model, [ValidationMetrics()])
+
+
+def test_only_the_averages_that_are_asked_for_are_logged():
+    history = fit(build_again(), [ValidationMetrics(per_class=(), averages=["f1_macro"])])
+    assert sorted(history) == ["loss", "val_f1_macro", "val_loss"]
+    assert history["val_f1_macro"] == fit(build_again(), [ValidationMetrics()])["val_f1_macro"]
+
+
+def build_again():
+    keras.utils.set_random_seed(1)
+    return build()

@@ -9,8 +9,21 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_ROOMS = ("augment", "backbones", "callbacks", "data", "evaluation")
-_NAMES: dict[str, str] = {}
+_ROOMS = ("augment", "backbones", "callbacks", "data", "evaluation", "plans", "surgery")
+_NAMES = {
+    "Head": "head",
+    "Plan": "stages",
+    "Report": "evaluation",
+    "Stage": "stages",
+    "blocks": "model",
+    "build_classifier": "model",
+    "cross_validate": "cross_validation",
+    "evaluate": "inference",
+    "fine_tune": "train",
+    "freeze": "model",
+    "load": "artifact",
+    "save": "artifact",
+}
 
 __all__ = sorted([*_ROOMS, *_NAMES])
 

@@ -1,0 +1,66 @@
+"""The examples do what their first lines promise. The only tests that train a real backbone."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+import tltoolkit as tl
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str, *arguments: object, cwd: Path) -> str:
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def figure(output: str, name: str) -> float:
+    found = re.search(rf"^{name} +([0-9.]+)", output, re.MULTILINE)
+    assert found, output
+    return float(found[1])
+
+
+@pytest.mark.slow
+def test_the_quick_start_reads_digits(tmp_path: Path) -> None:
+    output = run("01_quickstart.py", "--run-dir", "run", cwd=tmp_path)
+    assert figure(output, "accuracy") > 0.97
+    right = re.findall(r"^true (\d): predicted (\d)", output, re.MULTILINE)
+    assert len(right) == 5
+    assert sum(true == said for true, said in right) >= 4
+    assert tl.load(tmp_path / "run").class_names == tuple("0123456789")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photos")
+    images, labels = load_digits(n_class=2, return_X_y=True)
+    for i, (image, label) in enumerate(zip(images[:60], labels[:60], strict=True)):
+        (root / str(label)).mkdir(exist_ok=True)
+        pixels = np.repeat(image.reshape(8, 8, 1) * 15, 3, axis=2).astype(np.uint8)
+        keras.utils.save_img(root / str(label) / f"{i}.png", pixels, scale=False)
+    return root
+
+
+@pytest.mark.slow
+def test_a_folder_of_ones_own(folder: Path, tmp_path: Path) -> None:
+    output = run(
+        "02_fine_tune_folder.py", folder, "--plan", "linear_probe", "--image-size", 64,
+        "--augment", "none", "--run-dir", "run", cwd=tmp_path,
+    )  # fmt: skip
+    assert figure(output, "accuracy") > 0.8
+    made = {path.name for path in (tmp_path / "run").iterdir()}
+    assert made >= {"manifest.json", "run.json", "report.json", "report.html"}
+
+
+def test_the_folder_script_names_what_it_does_not_know(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "02_fine_tune_folder.py"), "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert "`root` must be a folder that exists" in done.stderr.splitlines()[-1]

@@ -1,0 +1,131 @@
+"""A trained classifier on disk: saved, checked, loaded."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tltoolkit import _checks
+from tltoolkit.evaluation import Decision
+from tltoolkit.model import Settings, build, settings_of
+from tltoolkit.predictor import Predictor
+
+FORMAT = 1
+SETTINGS = "classifier.json"
+WEIGHTS = "model.weights.h5"
+DECISION = "decision.json"
+MANIFEST = "manifest.json"
+PARTS = (SETTINGS, WEIGHTS, DECISION)
+FOREIGN = "model.keras"
+PACKAGES = ("tltoolkit", "keras", "tensorflow", "numpy", "albumentations", "pillow")
+
+
+def save(
+    model: Any,
+    directory: str | Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    decision: Decision | None = None,
+) -> Path:
+    """Write a classifier into a new or empty directory.
+
+    Args:
+        model: From `tl.build_classifier` or `run.model`.
+        directory: Where to; created with its parents.
+        class_names: If given, must be the model's; a guard against mixed-up models.
+        decision: The temperature, thresholds and abstention that `evaluation` chose on the
+            validation split; the predictor then answers by them.
+
+    Returns:
+        The directory, which then holds the settings, the weights and a manifest with versions
+        and SHA-256 hashes. `tl.load` reads it.
+
+    Raises:
+        FileExistsError: The directory holds something.
+        ValueError: `class_names` are not the model's.
+    """
+    settings = settings_of(model)
+    if class_names is not None and tuple(class_names) != settings.class_names:
+        raise _checks.fail("class_names", f"the model's {settings.class_names}", class_names)
+    if decision is not None and decision.multi_label != settings.multi_label:
+        rule = f"a Decision with multi_label={settings.multi_label}, as the model"
+        raise _checks.fail("decision", rule, decision)
+    target = claim(directory)
+    write(model, target, decision)
+    return target
+
+
+def load(directory: str | Path) -> Predictor:
+    """Read a classifier that `tl.save` or `tl.fine_tune(run_dir=...)` wrote.
+
+    The model is built again from its settings, then takes the weights; no code is read.
+
+    Raises:
+        FileNotFoundError: There is no artifact.
+        ValueError: A file was changed or does not fit.
+    """
+    source = Path(directory)
+    if (source / FOREIGN).is_file():
+        raise ValueError(
+            f"{source / FOREIGN} is a model of your own; keras.saving.load_model reads it"
+        )
+    if not (source / MANIFEST).is_file():
+        raise FileNotFoundError(f"no saved classifier in {source}: {MANIFEST} is missing")
+    manifest = json.loads((source / MANIFEST).read_text())
+    if manifest.get("format") != FORMAT:
+        raise ValueError(f"{source / MANIFEST}: format must be {FORMAT}, not {manifest['format']}")
+    for name in PARTS:
+        if sha256(source / name) != manifest["sha256"].get(name):
+            raise ValueError(f"{source / name} is not the file that was saved: its hash differs")
+    settings = Settings.from_dict(json.loads((source / SETTINGS).read_text()))
+    model = build(settings, weights=None)
+    model.load_weights(source / WEIGHTS)
+    decision = Decision.from_dict(json.loads((source / DECISION).read_text()))
+    return Predictor(model=model, class_names=settings.class_names, decision=decision)
+
+
+def claim(directory: str | Path) -> Path:
+    """Create a directory for this run alone; one that holds anything is refused."""
+    target = Path(directory)
+    if target.is_dir() and any(target.iterdir()):
+        raise FileExistsError(f"{target} holds files already; name a new or empty directory")
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(f"{target} is a file; name a new or empty directory")
+    target.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def write(model: Any, directory: Path, decision: Decision | None = None) -> None:
+    """Write the artifact's files into `directory`, the manifest last.
+
+    A user's own model, which cannot be built again from settings, is saved as Keras saves it.
+    """
+    if not hasattr(model, "tltoolkit_settings"):
+        model.save(directory / FOREIGN)
+        return
+    model.save_weights(directory / WEIGHTS)
+    write_json(directory / SETTINGS, settings_of(model).to_dict())
+    answers = decision or Decision(multi_label=settings_of(model).multi_label)
+    write_json(directory / DECISION, answers.to_dict())
+    hashes = {name: sha256(directory / name) for name in PARTS}
+    manifest = {"format": FORMAT, "sha256": hashes, "versions": versions()}
+    write_json(directory / MANIFEST, manifest)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write readable JSON."""
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

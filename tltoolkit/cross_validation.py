@@ -1,0 +1,94 @@
+"""Train and score on every fold: the honest figure of a small data set."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tltoolkit import _checks
+from tltoolkit.data import ImageData
+from tltoolkit.evaluation import Report
+from tltoolkit.inference import evaluate
+from tltoolkit.train import fine_tune
+
+# Each fold's training images give up one part in so many to pick the best epoch by.
+INNER_FOLDS = 5
+SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "log_loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossValidation:
+    """The outcome of `cross_validate`. Prints as a table.
+
+    Attributes:
+        reports: One report per fold, on images that its training did not see.
+    """
+
+    reports: tuple[Report, ...]
+
+    def mean(self, name: str) -> float:
+        """Mean over the folds of a scalar of the report, such as `"f1_macro"`."""
+        return statistics.mean(self._values(name))
+
+    def deviation(self, name: str) -> float:
+        """Standard deviation over the folds of a scalar of the report."""
+        return statistics.stdev(self._values(name))
+
+    @property
+    def pooled(self) -> Report:
+        """One report over all images, each predicted by the model that did not train on it."""
+        return Report.pooled(self.reports)
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.reports)} folds{'mean':>20}{'deviation':>12}"]
+        lines += [f"{name:20}{self.mean(name):11.4f}{self.deviation(name):12.4f}" for name in SHOWN]
+        return "\n".join(lines)
+
+    def _values(self, name: str) -> list[float]:
+        return [float(getattr(report, name)) for report in self.reports]
+
+
+def cross_validate(
+    build: Callable[[], Any],
+    data: ImageData,
+    n_splits: int = 5,
+    *,
+    seed: int = 0,
+    run_dir: str | Path | None = None,
+    **options: Any,
+) -> CrossValidation:
+    """Train a new model for every fold and score it on the images left out.
+
+    The folds are made of the training and validation images together; a test split is not
+    touched. No image that scores a fold has a copy in its training, and none picks its best
+    epoch: a fifth of the other images does that.
+
+    Args:
+        build: Makes a new, untrained model, such as
+            `lambda: tl.build_classifier("resnet50", data.class_names)`.
+        data: The images.
+        n_splits: Number of folds, >= 2.
+        seed: Seed of the folds and of each training.
+        run_dir: A new directory that receives one run directory per fold, or None.
+        **options: Further arguments of `fine_tune`, such as `plan`.
+
+    Raises:
+        ValueError: A class with fewer different images than folds; what `fine_tune` raises.
+    """
+    _checks.instance("data", data, ImageData, "an ImageData, as tl.data makes it")
+    if not callable(build):
+        raise _checks.fail("build", "a function that makes a new model", build)
+    reports = []
+    for number, fold in enumerate(data.check().kfold(n_splits, seed), 1):
+        assert fold.val is not None
+        inner = next(replace(fold, val=None, test=None).kfold(_inner_folds(fold), seed))
+        directory = None if run_dir is None else Path(run_dir) / f"fold_{number}"
+        run = fine_tune(build(), inner, seed=seed, run_dir=directory, **options)
+        reports.append(evaluate(run.model, fold.val))
+    return CrossValidation(reports=tuple(reports))
+
+
+def _inner_folds(fold: ImageData) -> int:
+    # A rare class still has one image to train on and one to pick the epoch by.
+    return int(min(INNER_FOLDS, max(2, fold.train.class_counts.min())))

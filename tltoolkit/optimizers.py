@@ -1,0 +1,95 @@
+"""Keras optimizers as a stage asks for them: schedule, layer-wise rates, decay, clipping."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import keras
+
+SCHEDULES = ("cosine", "constant")
+# name -> its class and whether it takes a momentum
+OPTIMIZERS: dict[str, tuple[Any, bool]] = {
+    "adamw": (keras.optimizers.AdamW, False),
+    "adam": (keras.optimizers.Adam, False),
+    "sgd": (partial(keras.optimizers.SGD, nesterov=True), True),
+    "rmsprop": (keras.optimizers.RMSprop, True),
+    "adagrad": (keras.optimizers.Adagrad, False),
+    "adadelta": (keras.optimizers.Adadelta, False),
+}
+
+
+def schedule(name: str, learning_rate: float, steps: int, warmup_steps: int) -> Any:
+    """A float or a Keras schedule: linear warm-up to `learning_rate`, then `name`.
+
+    The first of k warm-up steps has a k-th of the rate, not zero, so that no step is lost.
+    """
+    start = learning_rate / max(1, warmup_steps)
+    if name == "constant":
+        return (
+            keras.optimizers.schedules.PolynomialDecay(start, warmup_steps, learning_rate)
+            if warmup_steps
+            else learning_rate
+        )
+    if not warmup_steps:
+        return keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    return keras.optimizers.schedules.CosineDecay(
+        start, max(1, steps - warmup_steps), warmup_target=learning_rate, warmup_steps=warmup_steps
+    )
+
+
+def build(
+    name: str,
+    rate: Callable[[float], Any],
+    factors: Mapping[str, float],
+    *,
+    momentum: float,
+    weight_decay: float,
+    clip_norm: float | None,
+    undecayed: Sequence[Any],
+) -> Any:
+    """An optimizer whose learning rate for a variable is `rate(factor)`.
+
+    Args:
+        name: A key of `OPTIMIZERS`.
+        rate: From a factor to a learning rate or Keras schedule.
+        factors: Variable path -> factor of its rate, for every variable that trains. One
+            distinct factor makes a plain optimizer, several a `keras.optimizers.MultiOptimizer`.
+        momentum: For those optimizers that have one.
+        weight_decay: Decoupled, for every variable but `undecayed`.
+        clip_norm: Limit of the norm of all gradients together, or None.
+        undecayed: Variables without weight decay.
+    """
+    cls, takes_momentum = OPTIMIZERS[name]
+    extra = {"momentum": momentum} if takes_momentum else {}
+
+    def single(factor: float, clip: float | None = None) -> Any:
+        made = cls(rate(factor), weight_decay=weight_decay, global_clipnorm=clip, **extra)
+        if weight_decay and undecayed:
+            made.exclude_from_weight_decay(var_list=list(undecayed))
+        return made
+
+    distinct = sorted(set(factors.values()))
+    if len(distinct) == 1:
+        return single(distinct[0], clip_norm)
+    by_factor = {factor: single(factor) for factor in distinct}
+    return ClippedMultiOptimizer(lambda v: by_factor[factors[v.path]], clip_norm)
+
+
+class ClippedMultiOptimizer(keras.optimizers.MultiOptimizer):
+    """Keras' MultiOptimizer with the gradient of all variables clipped as one vector.
+
+    The inner optimizers see only their own share, so they cannot clip by the whole norm.
+    """
+
+    def __init__(self, optimizer_map: Callable[[Any], Any], clip_norm: float | None) -> None:
+        super().__init__(optimizer_map)
+        self.clip_norm = clip_norm
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
+        """Clip, then let each inner optimizer update its variables."""
+        if self.clip_norm is not None:
+            squares = [keras.ops.sum(keras.ops.square(g)) for g in grads if g is not None]
+            norm = keras.ops.sqrt(sum(squares))
+            scale = self.clip_norm / keras.ops.maximum(norm, self.clip_norm)
+            grads = [None if g is None else g * keras.ops.cast(scale, g.dtype) for g in grads]
+        super().apply(grads, trainable_variables)

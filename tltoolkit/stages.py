@@ -1,0 +1,173 @@
+"""A plan of training: stages in a row, each saying what trains, how long and at what rate."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from tltoolkit import _checks
+from tltoolkit.augment import PRESETS
+from tltoolkit.freezing import BATCH_NORMS
+from tltoolkit.optimizers import OPTIMIZERS, SCHEDULES
+
+LBFGS = "lbfgs"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training.
+
+    Args:
+        name: What the records call it.
+        unfreeze: What trains besides the head: `"head"` (nothing else), `"all"`, a block name
+            ("from this block up"), an int n (the last n blocks), a float in (0, 1] (that share
+            of the blocks) or a pattern of layer names such as `"block7*"`.
+        epochs: Passes over the training images, >= 1.
+        learning_rate: Peak learning rate, > 0.
+        layer_decay: Factor in (0, 1] between the rates of a block and of the block above it.
+        schedule: `"cosine"` (to zero over the stage) or `"constant"`.
+        warmup: Epochs of linear warm-up from zero, >= 0; may be a fraction of one.
+        optimizer: `"adamw"`, `"adam"`, `"sgd"`, `"rmsprop"`, `"adagrad"`, `"adadelta"`, or
+            `"lbfgs"`, which solves a linear head to its optimum, the strength of its L2 penalty
+            picked on the validation split; `unfreeze` must then be `"head"`, and epochs and
+            rates do not matter.
+        momentum: Nesterov momentum of `"sgd"` and momentum of `"rmsprop"`, in [0, 1).
+        weight_decay: Decoupled weight decay, >= 0; spares biases and normalisation.
+        clip_norm: Upper limit of the norm of the whole gradient, or None.
+        label_smoothing: Share of each target spread over all classes, in [0, 1).
+        batch_norm: `"frozen"` keeps every BatchNormalization below the head in inference mode;
+            `"train"` trains those of the unfrozen blocks; `"recalibrate"` freezes them and
+            estimates their statistics anew on the training images after the stage.
+        augment: A preset's name for this stage, or None for what `fine_tune` was given.
+        cache_views: Versions of each training image whose activations at the freeze boundary
+            are stored, >= 0; the epochs take turns among them. 0 computes the frozen part in
+            every epoch; None is 1 without augmentation, or else one for every three epochs as
+            far as they fit the memory.
+        early_stopping: Epochs without a better validation loss before the stage ends, or None.
+
+    Raises:
+        ValueError: A value out of its range.
+    """
+
+    name: str
+    _: KW_ONLY
+    unfreeze: str | int | float = "head"
+    epochs: int = 5
+    learning_rate: float = 1e-3
+    layer_decay: float = 1.0
+    schedule: str = "cosine"
+    warmup: float = 0.0
+    optimizer: str = "adamw"
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    clip_norm: float | None = 1.0
+    label_smoothing: float = 0.0
+    batch_norm: str = "frozen"
+    augment: str | None = None
+    cache_views: int | None = None
+    early_stopping: int | None = None
+
+    def __post_init__(self) -> None:
+        _checks.instance("name", self.name, str, "a string")
+        _checks.instance("unfreeze", self.unfreeze, (str, int, float), "a string or a number")
+        _checks.integer("epochs", self.epochs, 1)
+        _checks.number("learning_rate", self.learning_rate, above=0)
+        _checks.number("layer_decay", self.layer_decay, above=0, high=1)
+        _checks.one_of("schedule", self.schedule, SCHEDULES)
+        _checks.number("warmup", self.warmup, 0, self.epochs)
+        _checks.one_of("optimizer", self.optimizer, [*OPTIMIZERS, LBFGS])
+        _checks.number("momentum", self.momentum, 0, below=1)
+        _checks.number("weight_decay", self.weight_decay, 0)
+        if self.clip_norm is not None:
+            _checks.number("clip_norm", self.clip_norm, above=0)
+        _checks.number("label_smoothing", self.label_smoothing, 0, below=1)
+        _checks.one_of("batch_norm", self.batch_norm, BATCH_NORMS)
+        if self.augment is not None:
+            _checks.one_of("augment", self.augment, PRESETS)
+        if self.cache_views is not None:
+            _checks.integer("cache_views", self.cache_views, 0)
+        if self.early_stopping is not None:
+            _checks.integer("early_stopping", self.early_stopping, 1)
+        if self.optimizer == LBFGS and self.unfreeze != "head":
+            raise _checks.fail("unfreeze", "'head' with optimizer='lbfgs'", self.unfreeze)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages in the order in which they run. Prints as a table.
+
+    Args:
+        stages: At least one Stage, with names that differ.
+
+    Raises:
+        ValueError: No stage, or two of one name.
+        TypeError: Something else than a Stage.
+    """
+
+    stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", tuple(self.stages))
+        for stage in self.stages:
+            _checks.instance("stages", stage, Stage, "a sequence of tl.Stage")
+        names = [stage.name for stage in self.stages]
+        if not names or len(set(names)) < len(names):
+            raise _checks.fail("stages", "at least one stage, with names that differ", names)
+
+    def __iter__(self) -> Iterator[Stage]:
+        return iter(self.stages)
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def __str__(self) -> str:
+        shown = ("name", "unfreeze", "epochs", "learning_rate", "optimizer", "batch_norm")
+        rows = [shown, *(tuple(str(getattr(stage, f)) for f in shown) for stage in self)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON and YAML."""
+        return {"stages": [dataclasses.asdict(stage) for stage in self]}
+
+    def to_yaml(self) -> str:
+        """The plan as YAML text, to keep and to edit."""
+        import yaml
+
+        return str(yaml.safe_dump(self.to_dict(), sort_keys=False))
+
+    @classmethod
+    def from_yaml(cls, text: str) -> "Plan":
+        """The plan of `to_yaml`'s text; nothing but plain data is read.
+
+        Raises:
+            ValueError: Text that is not a plan, or a setting that no stage has.
+        """
+        import yaml
+
+        try:
+            settings = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"`text` must be YAML. Received: {error}") from error
+        return cls.from_dict(settings)
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> "Plan":
+        """The plan of `to_dict`'s data.
+
+        Raises:
+            ValueError: A setting that no stage has, or a value out of its range.
+        """
+        known = {field.name for field in dataclasses.fields(Stage)} - {"_"}
+        stages = settings.get("stages") if isinstance(settings, Mapping) else None
+        if not isinstance(stages, list) or not all(isinstance(s, Mapping) for s in stages):
+            raise _checks.fail("settings", "a mapping with a list of stages", settings)
+        for stage in stages:
+            for name in stage:
+                _checks.one_of("setting of a stage", name, sorted(known))
+            if "name" not in stage:
+                raise _checks.fail("settings", "stages that have a name", stage)
+        return cls(tuple(Stage(**stage) for stage in stages))

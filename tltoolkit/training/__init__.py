@@ -1,0 +1,1 @@
+"""How one stage runs: `stage` first, then `gradient` or `solving`, on what `job` lays out."""

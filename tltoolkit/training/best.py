@@ -1,0 +1,64 @@
+"""The best epoch over all stages, and its weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+BEST_BY = "val_f1_macro"
+
+
+@dataclass
+class Best:
+    """The weights of the best epoch so far: highest macro F1, ties by validation loss.
+
+    Without validation data every epoch counts as better than the one before.
+    """
+
+    score: tuple[float, float] = (-np.inf, -np.inf)
+    epoch: int = 0
+    weights: list[np.ndarray] = field(default_factory=list)
+
+    def consider(self, model: Any, epoch: int, logs: Mapping[str, float]) -> None:
+        """Keep a copy of the model's weights if this epoch is the best."""
+        if not np.isfinite(logs.get("loss", np.nan)):
+            return
+        if BEST_BY not in logs or score(logs) > self.score:
+            self.score = score(logs)
+            self.epoch = epoch
+            self.weights = [variable.numpy() for variable in model.variables]
+
+    def restore(self, model: Any) -> None:
+        """Give the model the weights of the best epoch."""
+        for variable, value in zip(model.variables, self.weights, strict=True):
+            variable.assign(value)
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Shows each epoch to `Best`."""
+
+    def __init__(self, kept: Any, best: Best, first_epoch: int) -> None:
+        super().__init__()
+        self.kept = kept
+        self.best = best
+        self.first_epoch = first_epoch
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Compare, and keep a copy where better."""
+        self.best.consider(self.kept, self.first_epoch + epoch, logs or {})
+
+
+def score(logs: Mapping[str, float]) -> tuple[float, float]:
+    """What makes one epoch better than another."""
+    return logs.get(BEST_BY, -np.inf), -logs.get("val_loss", np.inf)
+
+
+def best_epoch(history: Mapping[str, list[float]]) -> int:
+    """The best epoch of a stage, from 0; the last one without validation data."""
+    epochs = range(len(history["loss"]))
+    if BEST_BY not in history:
+        return epochs[-1]
+    scores = [score({name: values[i] for name, values in history.items()}) for i in epochs]
+    return scores.index(max(scores))

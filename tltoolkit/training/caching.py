@@ -1,0 +1,110 @@
+"""Stored activations of the frozen part, by what they depend on."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tltoolkit import augment, graph
+from tltoolkit.training import features
+from tltoolkit.training.features import Storage
+
+# An augmented image is shown about so often before its next version, if nobody says otherwise.
+EPOCHS_PER_VIEW = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """A split as training reads it: images and float32 targets (N, C)."""
+
+    source: Any
+    targets: np.ndarray
+
+    def batches(self, pipeline: Any, batch_size: int, **options: Any) -> augment.Batches:
+        """Batches of pixels."""
+        return augment.Batches(
+            self.source, pipeline, targets=self.targets, batch_size=batch_size, **options
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Activations that a stage asks for: so many versions of these images."""
+
+    examples: Examples
+    pipeline: Any
+    views: int = 1
+
+
+@dataclass
+class Features:
+    """Stored activations, kept from one stage to the next as long as they would be the same."""
+
+    storage: Storage
+    kept: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def get(
+        self, model: Any, cut: Any, batch_size: int, wanted: Sequence[Wanted]
+    ) -> list[np.ndarray]:
+        """Activations (views, N, ...) at `cut` for each of `wanted`; all others are let go."""
+        asked = {key_of(model, cut, one, self.storage): one for one in wanted}
+        self.kept = {key: value for key, value in self.kept.items() if key in asked}
+        if len(self.kept) < len(asked):
+            function = features.frozen_function(model, cut)
+            for key, one in asked.items():
+                if key not in self.kept:
+                    self.kept[key] = self._compute(function, one, batch_size)
+        return [self.kept[key] for key in asked]
+
+    def _compute(self, function: Any, one: Wanted, batch_size: int) -> np.ndarray:
+        passes = [
+            one.examples.batches(one.pipeline, batch_size, epochs_from=view)
+            for view in range(one.views)
+        ]
+        return features.compute(function, passes, len(one.examples.source), self.storage)
+
+
+def key_of(model: Any, cut: Any, wanted: Wanted, storage: Storage) -> str:
+    """SHA-256 of all that activations depend on: weights, graph, augmentation, seed, data."""
+    digest = hashlib.sha256()
+    for node in graph.nodes_below(model, cut):
+        digest.update(f"{node.layer.name} {_config(node.layer)}".encode())
+        for variable in getattr(node.layer, "variables", ()):
+            digest.update(np.ascontiguousarray(variable.numpy()).data)
+    split, pipeline = wanted.examples.source, wanted.pipeline
+    digest.update(f"{id(split.source)} {split.indices.tolist()}".encode())
+    digest.update(f"{id(pipeline)} {pipeline!r} {wanted.views} {storage!r}".encode())
+    return digest.hexdigest()
+
+
+def choose_views(
+    cache_views: int | None, augmented: bool, epochs: int, view_bytes: int, memory_bytes: float
+) -> int:
+    """How many versions of each image to store; 0 stores none.
+
+    Args:
+        cache_views: What the stage says; None decides here.
+        augmented: Whether the versions differ.
+        epochs: Epochs of the stage.
+        view_bytes: Room that one version of all images takes.
+        memory_bytes: Room that there is in memory.
+
+    Returns:
+        `cache_views`, or 1 without augmentation, or else one for every three epochs, as far as
+        they fit the memory.
+    """
+    if cache_views is not None:
+        return cache_views if augmented else min(cache_views, 1)
+    if not augmented:
+        return 1
+    return max(1, min(math.ceil(epochs / EPOCHS_PER_VIEW), int(memory_bytes // view_bytes)))
+
+
+def _config(layer: Any) -> str:
+    try:
+        return repr(layer.get_config())
+    except NotImplementedError:
+        return repr(id(layer))

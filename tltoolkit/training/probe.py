@@ -1,0 +1,133 @@
+"""The linear head solved to its optimum on stored features."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tltoolkit.network import probabilities
+
+# Inverse strengths of the L2 penalty on standardised features, from strong to weak.
+PENALTIES = tuple(10.0 ** (k / 2) for k in range(-10, 3))
+FOLDS = 3
+PATIENCE = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """A linear classifier: logits = features @ kernel + bias.
+
+    Attributes:
+        kernel: (F, C) float32.
+        bias: (C,) float32.
+        penalty: The inverse penalty C that was picked.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    penalty: float
+
+
+def solve(
+    features: np.ndarray,
+    targets: np.ndarray,
+    val: tuple[np.ndarray, np.ndarray] | None,
+    multi_label: bool,
+    seed: int = 0,
+) -> Solution:
+    """Logistic regression by L-BFGS, its penalty the one of least log loss on `val`.
+
+    Penalties are tried from strong to weak, each starting from the solution before, until the
+    loss has grown twice. Without `val` a third of the training rows stands in for it, and the
+    solution is then fitted on all of them.
+
+    Args:
+        features: (N, F).
+        targets: (N, C) zeros and ones, one-hot unless `multi_label`.
+        val: Features and targets to pick the penalty by, or None.
+        multi_label: Whether the C classes are independent.
+        seed: Seed of the stand-in split.
+    """
+    if val is None:
+        picked = _without_val(features, targets, multi_label, seed)
+        return _path(features, targets, None, multi_label, (picked,))
+    return _path(features, targets, val, multi_label, PENALTIES)
+
+
+def log_loss(probabilities: np.ndarray, targets: np.ndarray, multi_label: bool) -> float:
+    """Mean cross-entropy of probabilities (N, C); per class where `multi_label`."""
+    p = probabilities.astype(np.float64).clip(np.finfo(np.float64).tiny, 1)
+    if multi_label:
+        absent = (1 - probabilities.astype(np.float64)).clip(np.finfo(np.float64).tiny, 1)
+        return float(-np.mean(targets * np.log(p) + (1 - targets) * np.log(absent)))
+    return float(-np.mean((targets * np.log(p)).sum(1)))
+
+
+def _without_val(features: np.ndarray, targets: np.ndarray, multi_label: bool, seed: int) -> float:
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    rare = multi_label or targets.sum(0).min() < FOLDS
+    splitter = (KFold if rare else StratifiedKFold)(FOLDS, shuffle=True, random_state=seed)
+    fit, held = next(splitter.split(features, targets.argmax(1)))
+    val = features[held], targets[held]
+    return _path(features[fit], targets[fit], val, multi_label, PENALTIES).penalty
+
+
+def _path(
+    features: np.ndarray,
+    targets: np.ndarray,
+    val: tuple[np.ndarray, np.ndarray] | None,
+    multi_label: bool,
+    penalties: tuple[float, ...],
+) -> Solution:
+    features = features.astype(np.float64)
+    mean, std = features.mean(0), features.std(0)
+    std[std == 0] = 1  # a feature that never varied says nothing, and must not when it does
+    scaled = (features - mean) / std
+    best, least, worse = None, np.inf, 0
+    models = _models(targets.shape[1], multi_label)
+    for penalty in penalties:
+        weights, intercepts = _fit(models, scaled, targets, multi_label, penalty)
+        kernel = (weights / std).T
+        found = Solution(
+            kernel=kernel.astype(np.float32),
+            bias=(intercepts - mean @ kernel).astype(np.float32),
+            penalty=penalty,
+        )
+        loss = 0.0 if val is None else _loss(found, val, multi_label)
+        worse = 0 if loss < least else worse + 1
+        if loss < least:
+            best, least = found, loss
+        if worse == PATIENCE:
+            break
+    assert best is not None
+    return best
+
+
+def _loss(found: Solution, val: tuple[np.ndarray, np.ndarray], multi_label: bool) -> float:
+    said = probabilities(val[0] @ found.kernel + found.bias, multi_label)
+    return log_loss(said, val[1], multi_label)
+
+
+def _models(classes: int, multi_label: bool) -> list[Any]:
+    from sklearn.linear_model import LogisticRegression
+
+    count = classes if multi_label else 1
+    return [LogisticRegression(tol=1e-5, max_iter=1000, warm_start=True) for _ in range(count)]
+
+
+def _fit(
+    models: list[Any], scaled: np.ndarray, targets: np.ndarray, multi_label: bool, penalty: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (C, F) and intercepts (C,)."""
+    labels = targets.T if multi_label else targets.argmax(1)[None]
+    for model, column in zip(models, labels, strict=True):
+        model.set_params(C=penalty).fit(scaled, column)
+    weights = np.concatenate([model.coef_ for model in models])
+    intercepts = np.concatenate([model.intercept_ for model in models])
+    if not multi_label and len(weights) == 1:
+        # scikit-learn's two classes are one logit; the head has two.
+        return np.concatenate([-weights, weights]) / 2, np.concatenate(
+            [-intercepts, intercepts]
+        ) / 2
+    return weights, intercepts
