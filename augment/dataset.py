@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from tltoolkit.augment.feeder import Batches
 
 
+def untuned() -> Any:
+    """Options of a dataset that TensorFlow does not tune.
+
+    The tuning thread of TensorFlow 2.21 sleeps for up to a minute between its rounds, and the end
+    of an iteration waits for it: that stops the training for as long, at random epochs.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
+
+
 class _Iterations:
     """Hands the batches to tf.data, one iteration after the other."""
 
@@ -71,7 +82,7 @@ def as_dataset(batches: "Batches") -> Any:
 
     # Without prefetching by tf.data, what was handed out is what the model has seen, which is
     # what `Batches.epoch` counts. The workers are ahead already.
-    options = tf.data.Options()
+    options = untuned()
     options.experimental_optimization.inject_prefetch = False
     dataset = tf.data.Dataset.from_tensors(0).map(begin).flat_map(one_epoch)
     length = tf.data.experimental.assert_cardinality(len(batches))

@@ -47,5 +47,5 @@ def _new_axes() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("drawing needs matplotlib: pip install matplotlib") from error
+        raise ImportError("drawing needs matplotlib: pip install 'tltoolkit[report]'") from error
     return Figure(layout="constrained").subplots()

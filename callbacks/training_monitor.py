@@ -62,7 +62,7 @@ class TrainingMonitor(keras.callbacks.Callback):
         if freq != "epoch":
             _checks.integer("freq", freq, 1)
         if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
-            raise ImportError("`log_dir` needs tensorboard: pip install tensorboard")
+            raise ImportError("`log_dir` needs tensorboard: pip install 'tltoolkit[tensorboard]'")
         self.batch = batch
         self.freq = freq
         self.log_dir = log_dir

@@ -40,7 +40,7 @@ def main() -> None:
         # A mirrored digit is another digit or none, and these are too small to crop.
         augment = "none"
 
-    plan = tl.plans.fine_tune(epochs=6)
+    plan = tl.plans.fine_tune(epochs=8)
     run = tl.fine_tune(model, data, plan=plan, augment=augment, run_dir=run_dir)
     print(tl.evaluate(run.model, data.test))
 

@@ -31,7 +31,7 @@ def figure(output: str, name: str) -> float:
 @pytest.mark.slow
 def test_the_quick_start_reads_digits(tmp_path: Path) -> None:
     output = run("01_quickstart.py", "--run-dir", "run", cwd=tmp_path)
-    assert figure(output, "accuracy") > 0.97
+    assert figure(output, "Accuracy") > 0.97
     right = re.findall(r"^true (\d): predicted (\d)", output, re.MULTILINE)
     assert len(right) == 5
     assert sum(true == said for true, said in right) >= 4
@@ -55,7 +55,7 @@ def test_a_folder_of_ones_own(folder: Path, tmp_path: Path) -> None:
         "02_fine_tune_folder.py", folder, "--plan", "linear_probe", "--image-size", 64,
         "--augment", "none", "--run-dir", "run", cwd=tmp_path,
     )  # fmt: skip
-    assert figure(output, "accuracy") > 0.8
+    assert figure(output, "Accuracy") > 0.8
     made = {path.name for path in (tmp_path / "run").iterdir()}
     assert made >= {"manifest.json", "run.json", "report.json", "report.html"}
 

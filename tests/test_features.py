@@ -157,6 +157,13 @@ def test_activations_are_used_again_only_while_all_they_depend_on_is_the_same() 
     assert not np.array_equal(get(), first)
 
 
+def test_the_same_images_twice_are_computed_once() -> None:
+    whole, stored = model(), Features(storage=Storage())
+    wanted = Wanted(examples=examples(), pipeline=tl.augment.Pipeline(None, SIZE))
+    first, second = stored.get(whole, graph.output_of(whole, "pool"), 8, [wanted, wanted])
+    assert first is second
+
+
 def test_what_lies_above_the_cut_does_not_matter() -> None:
     whole, stored = model(), Features(storage=Storage())
     cut, plain = graph.output_of(whole, "pool"), tl.augment.Pipeline(None, SIZE)
@@ -187,3 +194,18 @@ def test_a_fed_data_set_that_is_gone_frees_its_activations() -> None:
     del fed
     gc.collect()
     assert freed() is None
+
+
+def test_no_data_set_waits_for_the_tuning_thread_of_tensorflow() -> None:
+    stored, targets = np.zeros((1, 8, 3), np.float32), np.zeros((8, 2), np.float32)
+    pixels = examples().batches(tl.augment.Pipeline(None, SIZE), 8).to_dataset()
+    for dataset in (features.feed(stored, targets, 4, 0), pixels):
+        assert dataset.options().autotune.enabled is False
+
+
+def test_validation_activations_come_in_their_own_order() -> None:
+    stored = np.arange(10, dtype=np.float32).reshape(1, 10, 1)
+    fed = features.feed(stored, np.zeros((10, 2), np.float32), 4, None)
+    for _ in range(2):
+        got = np.concatenate([x[:, 0] for x, _ in fed.as_numpy_iterator()])
+        np.testing.assert_array_equal(got, np.arange(10))

@@ -176,6 +176,12 @@ def test_bad_arguments_are_refused(options: dict[str, object], message: str) -> 
         tl.fine_tune(**arguments)
 
 
+def test_early_stopping_without_validation_is_refused() -> None:
+    plan = tl.Plan((tl.Stage("a", early_stopping=2),))
+    with pytest.raises(ValueError, match="`early_stopping` must be None in stage 'a'"):
+        tl.fine_tune(build(), data(val=0.0), plan, verbose=0)
+
+
 def test_classes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"data with the model's classes \('a', 'b'\)"):
         tl.fine_tune(build(class_names=("a", "b")), data(), verbose=0)

@@ -8,6 +8,8 @@ Unfreeze = str | int | float
 FEW = 8
 # Macro F1 of the probe from which the features fit, and below which the images are far from them.
 NEAR, FAR = 0.98, 0.75
+# What is fine-tuned in between: this share of the blocks, for so many epochs.
+UPPER, EPOCHS = 0.66, 9
 
 
 def linear_probe() -> Plan:
@@ -142,9 +144,10 @@ def first(linear_head: bool) -> Plan:
 def after_head(images_per_class: float, f1: float | None) -> tuple[tuple[Stage, ...], str]:
     """How `plan="auto"` goes on, and why in one sentence.
 
-    Few images cannot teach millions of weights anything but themselves. Otherwise all layers are
-    fine-tuned; the worse the pretrained features alone do, the farther the images are from
-    what they were learned on, and the longer and faster.
+    Few images cannot teach millions of weights anything but themselves. Otherwise the upper two
+    thirds of the blocks are fine-tuned: the lowest hold edges and colours, which are the same
+    everywhere, and cost the most time. The worse the pretrained features alone do, the farther
+    the images are from what they were learned on: then everything trains, longer and faster.
 
     Args:
         images_per_class: Training images divided by classes.
@@ -154,15 +157,16 @@ def after_head(images_per_class: float, f1: float | None) -> tuple[tuple[Stage, 
     if images_per_class < FEW:
         return (), f"only the head was trained, because {had} are too few to fine-tune on"
     if f1 is None:
-        return (_upper(12, 3e-4, "all"),), f"all layers were fine-tuned, as {had} allow"
+        return (_upper(EPOCHS, 3e-4, UPPER),), f"the upper blocks were fine-tuned, as {had} allow"
     got = f"pretrained features alone had a macro F1 of {f1:.3f}"
     if f1 >= NEAR:
-        return (_upper(6, 1e-4, "all"),), f"all layers were fine-tuned gently, because {got}"
+        gently = f"the upper blocks were fine-tuned gently, because {got}"
+        return (_upper(EPOCHS // 2, 1e-4, UPPER),), gently
     if f1 >= FAR:
-        return (_upper(12, 3e-4, "all"),), f"all layers were fine-tuned, because {got} with {had}"
+        return (_upper(EPOCHS, 3e-4, UPPER),), f"the upper blocks were fine-tuned, because {got}"
     return (
-        (_upper(20, 6e-4, "all"),),
-        f"all layers were fine-tuned long and fast, because {got} with {had}",
+        (_upper(2 * EPOCHS, 6e-4, "all"),),
+        f"all layers were fine-tuned long and fast, because {got}",
     )
 
 

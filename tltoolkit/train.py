@@ -81,6 +81,9 @@ def fine_tune(
     begun, why = _plan(plan, network)
     for stage in begun:
         freezing.freeze_plan(network.model, network.blocks, stage.unfreeze, stage.batch_norm)
+        if stage.early_stopping is not None and data.val is None:
+            rule = f"None in stage {stage.name!r}, since the data has no validation split"
+            raise _checks.fail("early_stopping", rule, stage.early_stopping)
     augmented = _augmented(augment, network.image_size, data.train.class_counts, seed)
     spill = None if run_dir is None else Path(run_dir)
     storage = Storage(memory_gb=cache_gb, dtype=cache_dtype, directory=spill)

@@ -50,14 +50,14 @@ class Features:
         self, model: Any, cut: Any, batch_size: int, wanted: Sequence[Wanted]
     ) -> list[np.ndarray]:
         """Activations (views, N, ...) at `cut` for each of `wanted`; all others are let go."""
-        asked = {key_of(model, cut, one, self.storage): one for one in wanted}
-        self.kept = {key: value for key, value in self.kept.items() if key in asked}
-        if len(self.kept) < len(asked):
+        keys = [key_of(model, cut, one, self.storage) for one in wanted]
+        self.kept = {key: value for key, value in self.kept.items() if key in keys}
+        missing = {k: one for k, one in zip(keys, wanted, strict=True) if k not in self.kept}
+        if missing:
             function = features.frozen_function(model, cut)
-            for key, one in asked.items():
-                if key not in self.kept:
-                    self.kept[key] = self._compute(function, one, batch_size)
-        return [self.kept[key] for key in asked]
+            for key, one in missing.items():
+                self.kept[key] = self._compute(function, one, batch_size)
+        return [self.kept[key] for key in keys]
 
     def _compute(self, function: Any, one: Wanted, batch_size: int) -> np.ndarray:
         passes = [

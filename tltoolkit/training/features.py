@@ -16,6 +16,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from tltoolkit import _checks
 from tltoolkit.augment import keys
+from tltoolkit.augment.dataset import untuned
 
 Batch = tuple[np.ndarray, Any]
 DTYPES = ("float32", "float16")
@@ -109,7 +110,7 @@ def feed(features: np.ndarray, targets: np.ndarray, batch_size: int, seed: int) 
         shapes = (None, *features.shape[2:]), (None, *targets.shape[1:])
         return tf.ensure_shape(x, shapes[0]), tf.ensure_shape(y, shapes[1])
 
-    dataset = tf.data.Dataset.range(rows.steps).map(batch)
+    dataset = tf.data.Dataset.range(rows.steps).map(batch).with_options(untuned())
     dataset.rows = rows
     return dataset
 
@@ -118,7 +119,7 @@ class _Rows:
     """Batches of stored activations by their step within the epoch."""
 
     def __init__(
-        self, features: np.ndarray, targets: np.ndarray, batch_size: int, seed: int
+        self, features: np.ndarray, targets: np.ndarray, batch_size: int, seed: int | None
     ) -> None:
         self.features, self.targets = features, targets.astype(np.float32)
         self.batch_size, self.seed, self.epoch = batch_size, seed, 0
@@ -126,7 +127,7 @@ class _Rows:
         self.order = np.arange(len(targets))
 
     def batch(self, step: int) -> Batch:
-        if step == 0:
+        if step == 0 and self.seed is not None:
             rng = keys.keyed(self.seed, keys.SHUFFLE, self.epoch)
             self.order = rng.permutation(len(self.targets))
         view = self.features[self.epoch % len(self.features)]

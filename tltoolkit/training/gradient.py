@@ -116,9 +116,7 @@ def _recalibrate(
         layer.trainable = False
     logs = {name: values[-1] for name, values in history.items()}
     if job.val is not None:
-        outputs = trainer.predict(
-            val[0] if isinstance(val, tuple) else val, batch_size=job.batch_size, verbose=0
-        )
+        outputs = trainer.predict(val, verbose=0)
         said = job.network.probabilities(outputs, job.multi_label)
         logs |= scoring.scores(said, job.val.targets, job.multi_label, "val_")
     for name, value in logs.items():

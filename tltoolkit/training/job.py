@@ -90,9 +90,8 @@ class Task:
         if self.tensor is None:
             return self._pixels()
         train, *val = self.stored()
-        targets = None if job.val is None else job.val.targets
-        held = None if targets is None else (val[0][0].astype(np.float32, copy=False), targets)
         fed = features.feed(train, job.train.targets, job.batch_size, self.seed)
+        held = job.val and features.feed(val[0], job.val.targets, job.batch_size, None)
         return contextlib.nullcontext((fed, held))
 
     @contextlib.contextmanager
