@@ -1,7 +1,7 @@
-"""python benchmarks/evaluation.py [--large]; seen on 2 cores that were busy with other work:
+"""python benchmarks/evaluation.py [--large]; seen on 2 idle cores:
 
-label report 0.010 s; ROC-AUC and AP 28x scikit-learn; 1,000 draws of macro F1 0.9 s; page 5.3 s and
-11.3 MB; large: 26 s of processor time, 42 s by the clock, 0.14 GB beyond the 4 GB of scores.
+label report 0.014 s; ROC-AUC and AP 0.12 s, 42x scikit-learn; 1,000 draws of macro F1 0.87 s; page
+3.4 s and 11.3 MB; large: 14.3 s, 0.13 GB beyond the 4 GB of scores.
 """
 
 import argparse
