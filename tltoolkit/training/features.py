@@ -94,11 +94,14 @@ def compute(
     return out
 
 
-def feed(features: np.ndarray, targets: np.ndarray, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Shuffled batches of stored activations; each pass over the data set is the next epoch.
+def feed(
+    features: np.ndarray, targets: np.ndarray, batch_size: int, seed: int | None
+) -> tf.data.Dataset:
+    """Batches of stored activations; each pass over the data set is the next epoch.
 
     Epoch e takes the images in the order of `augment.Batches(shuffle=True)` with the same seed,
-    and view e modulo K of each. As there, an epoch counts once its last batch is handed out.
+    or in their own where `seed` is None, and view e modulo K of each. As there, an epoch counts
+    once its last batch is handed out.
     """
     rows = _Rows(features, targets, batch_size, seed)
     # TensorFlow never forgets a Python function, so that one must not keep the arrays alive;
