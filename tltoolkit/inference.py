@@ -19,26 +19,58 @@ class Source(Protocol):
 
 
 def predict_proba(
-    model: Any, source: Source, batch_size: int = 32, *, multi_label: bool = False
+    model: Any,
+    source: Source,
+    batch_size: int = 32,
+    *,
+    multi_label: bool = False,
+    pipeline: Any = None,
+    views: int = 1,
 ) -> np.ndarray:
     """Probabilities (N, C) of a classifier for the images of `source`, in its order.
 
-    Images are decoded a few batches ahead of the model and never kept. Outputs of a user's own
-    model that are logits become probabilities, by a sigmoid where `multi_label`.
+    Images are decoded a few batches ahead of the model and never kept.
+
+    Args:
+        model: From `tl.build_classifier`, or your own; where its outputs are logits they become
+            probabilities.
+        source: Where the images come from.
+        batch_size: Images per forward pass.
+        multi_label: Whether logits become probabilities by a sigmoid.
+        pipeline: An `augment.Pipeline` for test-time augmentation; None shows images as they are.
+        views: How many versions of each image to average over, >= 1; the first is the plain
+            one, the others are those that `pipeline` makes in epochs 1, 2, ...
+
+    Raises:
+        ValueError: An argument out of range, several views without a pipeline, or an image that
+            cannot be read.
     """
     _checks.integer("batch_size", batch_size, 1)
+    _checks.integer("views", views, 1)
     network = network_of(model)
-    batches = augment.Batches(
-        source, augment.Pipeline(None, network.image_size), batch_size=batch_size
-    )
-    outputs = np.concatenate(
-        [model.predict_on_batch(network.as_input(images)[0]) for images, _ in batches]
-    )
-    # Our own models end in probabilities, whatever the loss is computed from.
-    return outputs if network.settings else network.probabilities(outputs, multi_label)
+    size = network.image_size
+    if (pipeline is None) != (views == 1):
+        raise _checks.fail("views", "above 1 with a pipeline, and 1 without", views)
+    if pipeline is not None and pipeline.image_size != size:
+        rule = f"a pipeline with the model's image_size {size}"
+        raise _checks.fail("pipeline", rule, pipeline.image_size)
+
+    def once(pipeline: Any, epoch: int) -> np.ndarray:
+        batches = augment.Batches(source, pipeline, batch_size=batch_size, epochs_from=epoch)
+        outputs = [model.predict_on_batch(network.as_input(images)[0]) for images, _ in batches]
+        # Our own models end in probabilities, whatever the loss is computed from.
+        joined = np.concatenate(outputs)
+        return joined if network.settings else network.probabilities(joined, multi_label)
+
+    total = once(augment.Pipeline(None, size), 0)
+    for epoch in range(1, views):
+        total = total + once(pipeline, epoch)
+    return total / views
 
 
-def evaluate(model: Any, split: Any, batch_size: int = 32) -> Report:
+def evaluate(
+    model: Any, split: Any, batch_size: int = 32, *, pipeline: Any = None, views: int = 1
+) -> Report:
     """The report of a classifier on a split.
 
     Args:
@@ -46,6 +78,9 @@ def evaluate(model: Any, split: Any, batch_size: int = 32) -> Report:
             images to class scores.
         split: A `Split` of labelled images, such as `data.test`.
         batch_size: Images per forward pass.
+        pipeline: For test-time augmentation, see `views`.
+        views: Versions of each image, the plain one and those of `pipeline`, whose
+            probabilities are averaged.
 
     Raises:
         ValueError: No split, or one with other classes than the model's.
@@ -55,7 +90,14 @@ def evaluate(model: Any, split: Any, batch_size: int = 32) -> Report:
     network_of(model).check_classes("split", tuple(split.class_names), split.multi_label)
     return Report.from_predictions(
         split.labels,
-        predict_proba(model, split, batch_size, multi_label=split.multi_label),
+        predict_proba(
+            model,
+            split,
+            batch_size,
+            multi_label=split.multi_label,
+            pipeline=pipeline,
+            views=views,
+        ),
         split.class_names,
         multi_label=split.multi_label,
         names=[split.name(i) for i in range(len(split))],
