@@ -2,7 +2,8 @@
 
     python benchmarks/frozen_stage.py [--cases head last] [--backbones resnet50 ...]
 
-SEEN
+Seen on 2 cores so far: head of EfficientNet-Lite0 9.4 s, plain Keras 90.1 s (9.6 times, limit
+10.0), pass + head 8.2 s (ratio 1.14), peak 1,477 MB against 1,305 MB.
 
 Both train the same layers of the same network on the same 512 images of 224 px for 10 epochs,
 each in a process of its own, one after the other. "Plain Keras" is `trainable = False` below,
@@ -76,7 +77,10 @@ def fit(model: Any, x: Any, y: Any) -> None:
     import keras
 
     model.compile(
-        keras.optimizers.AdamW(1e-3), "categorical_crossentropy", ["accuracy"], jit_compile=False
+        keras.optimizers.AdamW(1e-3),
+        "categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,
     )
     model.fit(x, y, batch_size=BATCH, epochs=EPOCHS, verbose=0)
 
