@@ -1,7 +1,7 @@
 """Fine-tune EfficientNet-Lite0 on scikit-learn's handwritten digits, or on your own folder.
 
 Command:  python examples/01_quickstart.py [--data DIR] [--run-dir DIR]
-Time:     about 80 s on 2 cores
+Time:     about 90 s on 2 cores
 Expected: test accuracy above 0.97 on the digits; the report, five predictions, and a new
           directory under runs/ that `tltoolkit.load` reads.
 """
