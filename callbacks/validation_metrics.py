@@ -167,13 +167,13 @@ class ValidationMetrics(keras.callbacks.Callback):
         self._kept = []
         outputs = outputs.reshape(len(outputs), -1)
         targets = targets.reshape(len(targets), -1)
-        several = self._has_several_labels(targets, outputs)
+        several = self._has_several_labels(targets)
         if self._are_logits(outputs):
             outputs = _probabilities(outputs, softmax=not several and outputs.shape[1] > 1)
         figures = _figures(targets, outputs, several, self.class_names)
         return _named(figures, self.averages, self.per_class)
 
-    def _has_several_labels(self, targets: npt.NDArray[Any], outputs: npt.NDArray[Any]) -> bool:
+    def _has_several_labels(self, targets: npt.NDArray[Any]) -> bool:
         if self.multi_label is not None or targets.shape[1] == 1:
             return bool(self.multi_label)
         binary = "binary" in str(getattr(self.model.loss, "name", self.model.loss))

@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import keras
@@ -147,6 +148,9 @@ def test_a_subclassed_model_trains_uncached_with_one_warning() -> None:
         run = tl.fine_tune(model, data(), plan, "none", verbose=0)
     assert sum("is not known" in str(w.message) for w in warned) == 1
     assert run.stages[0].views == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tl.evaluate(model, data().val)
     np.testing.assert_array_equal(model.body.kernel, body)
 
 

@@ -1,6 +1,5 @@
 """One view of every classifier that can be trained or asked: ours and the user's own."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +74,7 @@ def network_of(model: Any) -> Network:
     Args:
         model: From `tl.build_classifier`, or any `keras.Model` from one square image of three
             channels to one row of class scores. One that is not functional cannot be cut at a
-            layer: it gets one block for its body, and a warning.
+            layer: it gets one block for its body.
 
     Raises:
         TypeError: Not a Keras model.
@@ -103,11 +102,6 @@ def _subclassed(model: Any) -> Network:
     if shape is None:
         rule = "a functional model or one that was built on images, as model(images) does"
         raise _checks.fail("model", rule, model)
-    warnings.warn(
-        f"the graph of {model.name} is not known, because it is a subclassed model: its frozen "
-        "part is computed in every epoch",
-        stacklevel=4,
-    )
     image = keras.KerasTensor(shape)
     size, classes = _shape([image], [model.compute_output_spec(image)])
     *body, head = [layer.name for layer in model.layers if layer.weights]

@@ -1,15 +1,16 @@
 """fine_tune: check everything, run the stages, keep the best epoch."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from tltoolkit import _checks, artifact, freezing, plans
 from tltoolkit import augment as augmentation
+from tltoolkit.augment.labels import as_targets
 from tltoolkit.data import ImageData
 from tltoolkit.network import Network, network_of
 from tltoolkit.run import Run, StageResult, joined
@@ -89,6 +90,12 @@ def fine_tune(
     storage = Storage(memory_gb=cache_gb, dtype=cache_dtype, directory=spill)
     target = None if run_dir is None else artifact.claim(run_dir)
     data = data.check()
+    if network.output is None:
+        warnings.warn(
+            f"the graph of {model.name} is not known, because it is a subclassed model: its frozen "
+            "part is computed in every epoch",
+            stacklevel=2,
+        )
     job = Job(
         network=network,
         train=_examples(data.train),
@@ -194,7 +201,4 @@ def _check_callbacks(callbacks: Sequence[Any]) -> None:
 
 
 def _examples(split: Any) -> Examples:
-    labels = split.labels
-    if labels.ndim == 1:
-        labels = np.eye(len(split.class_names), dtype=np.float32)[labels]
-    return Examples(source=split, targets=labels.astype(np.float32))
+    return Examples(source=split, targets=as_targets(split, None))
