@@ -24,6 +24,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--val", type=float, default=0.15, help="share, where DIR has no val")
     parser.add_argument("--test", type=float, default=0.15, help="share, where DIR has no test")
+    parser.add_argument("--on-bad", default="error", choices=["error", "skip"])
     parser.add_argument("--duplicates", default="drop", choices=["error", "drop", "allow"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run-dir", type=Path, help="a new directory; under runs/ by default")
@@ -33,7 +34,12 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     data = tl.data.from_directory(
-        args.directory, val=args.val, test=args.test, seed=args.seed, duplicates=args.duplicates
+        args.directory,
+        val=args.val,
+        test=args.test,
+        seed=args.seed,
+        on_bad=args.on_bad,
+        duplicates=args.duplicates,
     )
     model = tl.build_classifier(
         args.backbone,
