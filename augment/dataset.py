@@ -37,11 +37,11 @@ class _Iterations:
         self.number = 0
         self.current: Iterator[Batch] = iter(())
 
-    def begin(self) -> np.int64:
-        """Start the next iteration, end the one before; returns its number."""
+    def begin(self) -> tuple[np.int64, np.int64]:
+        """Start the next iteration, end the one before; returns its number and first step."""
         self.number += 1
         self.current = iter(self.batches)
-        return np.int64(self.number)
+        return np.int64(self.number), np.int64(self.batches.first_step)
 
     def next(self, number: int, step: int) -> Batch:
         """The next batch of the iteration of this number."""
@@ -66,7 +66,8 @@ def as_dataset(batches: "Batches") -> Any:
     size, n_classes = batches.pipeline.image_size, batches.targets.shape[1]
 
     def begin(_: Any) -> Any:
-        return tf.ensure_shape(tf.numpy_function(lambda: weak.begin(), [], tf.int64), ())
+        begun = tf.numpy_function(lambda: weak.begin(), [], (tf.int64, tf.int64))
+        return tuple(tf.ensure_shape(value, ()) for value in begun)
 
     def batch(number: Any, step: Any) -> Any:
         images, targets = tf.numpy_function(
@@ -77,8 +78,8 @@ def as_dataset(batches: "Batches") -> Any:
             tf.ensure_shape(targets, (None, n_classes)),
         )
 
-    def one_epoch(number: Any) -> Any:
-        return tf.data.Dataset.range(len(batches)).map(lambda step: batch(number, step))
+    def one_epoch(number: Any, first: Any) -> Any:
+        return tf.data.Dataset.range(first, len(batches)).map(lambda step: batch(number, step))
 
     # Without prefetching by tf.data, what was handed out is what the model has seen, which is
     # what `Batches.epoch` counts. The workers are ahead already.

@@ -38,6 +38,8 @@ class Batches:
         shuffle: whether each epoch has its own random order.
         seed: of the order and the mixing, >= 0; the pipeline has its own.
         epochs_from: number of the first epoch, >= 0.
+        steps_from: batches of that first epoch that are passed over without being made, >= 0 and
+            less than an epoch has: where an interrupted training goes on.
         workers: threads, >= 1; None is one per core.
         targets: (N, C) labels, soft ones too. None takes `source.labels`, one-hot if they are
             class indices; a source without labels gives (B, 0) targets.
@@ -59,6 +61,7 @@ class Batches:
         shuffle: bool = False,
         seed: int = 0,
         epochs_from: int = 0,
+        steps_from: int = 0,
         workers: int | None = None,
         targets: NDArray[Any] | None = None,
         sample: Callable[[int], NDArray[np.int64]] | None = None,
@@ -76,6 +79,7 @@ class Batches:
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = epochs_from
+        self._start = epochs_from, steps_from
         self.workers = workers
         self.targets = labels.as_targets(source, targets)
         self.sample = sample
@@ -84,10 +88,17 @@ class Batches:
         self._n_images = len(self._chosen(epochs_from))
         if not self._n_images:
             raise ValueError("`source` must have at least one image. Received: 0 images")
+        _checks.integer("steps_from", steps_from, 0, len(self) - 1)
 
     def __len__(self) -> int:
         """Batches of an epoch."""
         return -(-self._n_images // self.batch_size)
+
+    @property
+    def first_step(self) -> int:
+        """The step that the next iteration begins with: 0 but in the epoch of `steps_from`."""
+        epoch, step = self._start
+        return step if self.epoch == epoch else 0
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The indices of an epoch's images, in the order in which they come."""
@@ -117,12 +128,13 @@ class Batches:
         epoch, order = self.epoch, self.order(self.epoch)
         # The second time that an epoch shows an image, it is augmented as another one.
         indices = order + len(self.source) * _repetition(order)
-        parts = [slice(at, at + self.batch_size) for at in range(0, len(order), self.batch_size)]
+        steps, size = range(self.first_step, len(self)), self.batch_size
+        parts = [slice(step * size, (step + 1) * size) for step in steps]
         with threads.pool(self.workers) as pool:
             begun = (self._begin(pool, epoch, order[part], indices[part]) for part in parts)
-            for number, work in enumerate(_ahead(begun, _AHEAD)):
-                batch = self._finish(work, epoch, number)
-                if number + 1 == len(parts):
+            for step, work in zip(steps, _ahead(begun, _AHEAD), strict=True):
+                batch = self._finish(work, epoch, step)
+                if step + 1 == len(self):
                     self.epoch = epoch + 1
                 yield batch
 
@@ -144,7 +156,7 @@ class Batches:
             error.add_note(f"This was image {i} of the source.")
             raise
 
-    def _finish(self, work: "_Work", epoch: int, number: int) -> Batch:
+    def _finish(self, work: "_Work", epoch: int, step: int) -> Batch:
         try:
             for future in work.futures:
                 future.result()
@@ -153,7 +165,7 @@ class Batches:
             raise
         if self.mix is None:
             return work.images, work.targets
-        rng = keys.keyed(self.seed, keys.MIX, epoch, number)
+        rng = keys.keyed(self.seed, keys.MIX, epoch, step)
         return self.mix(work.images, work.targets, rng)
 
     def to_dataset(self) -> Any:

@@ -5,6 +5,7 @@ refer to arrays) and `manifest.json` (SHA-256 of the other two). The rename is t
 which it comes into being, so a kill at any time leaves the ones before it untouched.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -47,6 +48,8 @@ def write(directory: Path, tree: dict[str, Any]) -> Path:
         os.rename(unfinished, target)
         _flush_directory(directory)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            _delete(unfinished)  # on a full disk its room is wanted
         raise OSError(
             f"the checkpoint could not be written to {directory} ({error}); "
             f"{names[-1] if names else 'nothing'} is what can be resumed"
@@ -71,6 +74,11 @@ def read_latest(directory: Path) -> dict[str, Any] | None:
     if problems:
         raise ValueError(f"no checkpoint in {directory} is whole. {'; '.join(problems)}")
     return None
+
+
+def count(directory: Path) -> int:
+    """How many checkpoints there are, whole or not."""
+    return len(_names(directory))
 
 
 def delete_all(directory: Path) -> None:

@@ -116,22 +116,8 @@ class Resume(keras.callbacks.Callback):
 
     def save(self) -> Path:
         """Write a checkpoint of this moment; `fit` calls it as `save_freq` says."""
-        model = self.model
-        # Between epochs the metrics start from nothing, so they matter within one only.
-        metrics = training_state.metric_variables(model) if self._step else []
-        tree = {
-            "epoch": self._epoch,
-            "step": self._step,
-            "stopped": bool(model.stop_training),
-            "history": self._history,
-            "model": training_state.values(training_state.model_variables(model)),
-            "optimizer": training_state.values(model.optimizer.variables),
-            "metrics": training_state.values(metrics),
-            "callbacks": [training_state.callback_state(callback) for callback in self.callbacks],
-            "random": training_state.random_state(),
-        }
         self._saved_step = self._step
-        return checkpoint.write(self.directory, tree)
+        return checkpoint.write(self.directory, self._tree())
 
     def set_params(self, params: dict[str, Any]) -> None:
         """Check the order: Keras hands this dict to the callbacks of a fit one after the other."""
@@ -147,7 +133,7 @@ class Resume(keras.callbacks.Callback):
         """Find the newest checkpoint and put weights, optimizer and callbacks back."""
         self._epoch = self._offset = self._step = self._saved_step = 0
         self._history = []
-        self._found = found = checkpoint.read_latest(self.directory)
+        self._found = found = self._read()
         if found is None:
             return
         self._put_back(found)
@@ -179,9 +165,8 @@ class Resume(keras.callbacks.Callback):
         self._step = self._offset + batch + 1
         steps = self.params["steps"] if self._steps is None else self._steps - self._offset
         last = steps is not None and batch + 1 >= steps
-        due = self.save_freq != "epoch" and self._step - self._saved_step >= int(self.save_freq)
         # After the last step the checkpoint of the epoch follows, with its validation.
-        if due and not last and not self.model.stop_training:
+        if not last and not self.model.stop_training and self._is_due():
             self.save()
         if last and self._offset and self._steps is not None:
             # How data tell Keras that the epoch is over. Left to find out by itself, it would
@@ -199,12 +184,54 @@ class Resume(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Delete the checkpoints, or write the final one."""
+        trained = self._found is None
         if self._found is not None:  # no epoch was left to train
             self._put_back_last(self._found)
-        elif not self.delete_checkpoint:
-            self.save()
+        self._finish(trained)
+
+    # What a run of several fits does in its own way.
+
+    def _read(self) -> dict[str, Any] | None:
+        """The checkpoint to start from."""
+        return checkpoint.read_latest(self.directory)
+
+    def _variables(self) -> list[Any]:
+        """The weights that a checkpoint holds, those of the model at least."""
+        return training_state.model_variables(self.model)
+
+    def _tree(self) -> dict[str, Any]:
+        """What a checkpoint of this moment holds."""
+        model = self.model
+        # Between epochs the metrics start from nothing, so they matter within one only.
+        metrics = training_state.metric_variables(model) if self._step else []
+        return {
+            "epoch": self._epoch,
+            "step": self._step,
+            "stopped": bool(model.stop_training),
+            "history": self._history,
+            "model": training_state.values(self._variables()),
+            "optimizer": training_state.values(model.optimizer.variables),
+            "metrics": training_state.values(metrics),
+            "callbacks": [training_state.callback_state(callback) for callback in self.callbacks],
+            "random": training_state.random_state(),
+        }
+
+    def _is_due(self) -> bool:
+        """Whether to write a checkpoint after this step."""
+        return self.save_freq != "epoch" and self._step - self._saved_step >= int(self.save_freq)
+
+    def _make_metrics(self) -> None:
+        """Keras makes the variables of metrics when it first sees a batch."""
+        if self._make_epoch is not None:
+            batch = next(iter(self._make_epoch(tf.constant(self._epoch, tf.int64))))
+            self.model.test_on_batch(*batch)
+
+    def _finish(self, trained: bool) -> None:
+        """Write the final checkpoint, or delete all."""
         if self.delete_checkpoint:
             checkpoint.delete_all(self.directory)
+        elif trained:
+            self.save()
 
     def _put_back(self, found: dict[str, Any]) -> None:
         model = self.model
@@ -213,18 +240,12 @@ class Resume(keras.callbacks.Callback):
         if not model.optimizer.built:
             with model.distribute_strategy.scope():
                 model.optimizer.build(model.trainable_variables)
-        variables = training_state.model_variables(model)
+        variables = self._variables()
         training_state.check_fits("model", variables, found["model"])
         training_state.check_fits("optimizer", model.optimizer.variables, found["optimizer"])
-        if len(self.callbacks) != len(found["callbacks"]):
-            raise ValueError(
-                f"the checkpoint holds the state of {len(found['callbacks'])} callbacks; "
-                f"Resume was given {len(self.callbacks)}"
-            )
         training_state.assign(variables, found["model"])
         training_state.assign(model.optimizer.variables, found["optimizer"])
-        for callback, state in zip(self.callbacks, found["callbacks"], strict=True):
-            training_state.set_callback_state(callback, state)
+        training_state.set_callback_states(self.callbacks, found["callbacks"])
 
     def _put_back_last(self, found: dict[str, Any]) -> None:
         """The history, which Keras empties after `on_train_begin`; and `fit`'s start, used up."""
@@ -237,12 +258,8 @@ class Resume(keras.callbacks.Callback):
     def _put_back_metrics(self, saved: list[np.ndarray[Any, Any]]) -> None:
         """Let the metrics of the epoch include the steps before the interruption."""
         model = self.model
-        if self._make_epoch is not None and len(saved) != len(
-            training_state.metric_variables(model)
-        ):
-            # Keras makes the variables of metrics when it first sees a batch.
-            batch = next(iter(self._make_epoch(tf.constant(self._epoch, tf.int64))))
-            model.test_on_batch(*batch)
+        if len(saved) != len(training_state.metric_variables(model)):
+            self._make_metrics()
         variables = training_state.metric_variables(model)
         if len(saved) == len(variables):
             training_state.assign(variables, saved)

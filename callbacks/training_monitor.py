@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tltoolkit import _checks
+from tltoolkit import _checks, graph
 from tltoolkit.callbacks import monitor_advice
 from tltoolkit.callbacks.dropout_schedule import all_layers
 
@@ -238,10 +238,12 @@ def _statistics(tensors: list[Any]) -> Any:
 
 def _probe(model: Any) -> Any:
     """A compiled function from x to the outputs of the layers by name; None without a graph."""
-    if not isinstance(model, keras.Sequential) and not getattr(model, "inputs", None):
+    if not graph.is_functional(model):
         return None
-    inner = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    outputs = {layer.name: layer.output for layer in inner}
-    single = {name: out for name, out in outputs.items() if isinstance(out, keras.KerasTensor)}
-    graph = keras.Model(model.inputs, single)
-    return tf.function(lambda x: graph(x, training=False))
+    # Not `layer.output`: a layer may belong to another model too, and be called there as well.
+    calls = [node for node in graph.nodes(model) if not node.call.is_input]
+    single = {node.layer.name: node.outputs[0] for node in calls if len(node.outputs) == 1}
+    # A Sequential has no `input` of its own before it is called.
+    inputs = model.inputs if isinstance(model, keras.Sequential) else model.input
+    probe = keras.Model(inputs, single)
+    return tf.function(lambda x: probe(x, training=False))

@@ -80,6 +80,17 @@ def set_callback_state(callback: Any, state: dict[str, Any]) -> None:
             setattr(callback, name, state[name])
 
 
+def set_callback_states(callbacks: list[Any], states: list[dict[str, Any]]) -> None:
+    """Put callbacks back, in the order in which their states were taken."""
+    if len(callbacks) != len(states):
+        raise ValueError(
+            f"the checkpoint holds the state of {len(states)} callbacks; Resume was given "
+            f"{len(callbacks)}"
+        )
+    for callback, state in zip(callbacks, states, strict=True):
+        set_callback_state(callback, state)
+
+
 def keeps_state(callback: Any) -> bool:
     """Whether `callback_state` knows what to keep of this callback."""
     both = hasattr(callback, "get_state") and hasattr(callback, "set_state")

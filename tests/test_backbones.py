@@ -396,8 +396,12 @@ def test_a_file_cannot_point_at_other_files(lite, tmp_path):
             "layers/conv2d/vars/0", (3, 3, 3, 32), "f4", external=[(str(elsewhere), 0, 3456)]
         )
 
-    assert "no layers/conv2d" in refusal(edited(lite, tmp_path / "a.weights.h5", link), lite)
-    assert "plain arrays" in refusal(edited(lite, tmp_path / "b.weights.h5", external), lite)
+    assert "layers/conv2d/vars/0 is a link" in refusal(
+        edited(lite, tmp_path / "a.weights.h5", link), lite
+    )
+    assert "layers/conv2d/vars/0 lies outside the file" in refusal(
+        edited(lite, tmp_path / "b.weights.h5", external), lite
+    )
 
 
 def test_damaged_files_are_refused(lite, tmp_path):

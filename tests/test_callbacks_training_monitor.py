@@ -175,6 +175,22 @@ def test_a_subclassed_model_has_no_activations():
     assert {row["kind"] for row in monitor.records} == {"weights", "gradients"}
 
 
+def test_the_upper_part_of_a_model_whose_layers_are_shared_with_the_whole():
+    inputs = keras.Input((4,))
+    first = keras.layers.Dense(6, "relu", name="first")(inputs)
+    whole = keras.Model(inputs, keras.layers.Dense(1, name="last")(first))
+    upper = keras.Model(first, whole.output)
+    upper.compile("sgd", "mse")
+    features = keras.Model(inputs, first).predict(X, verbose=0)
+    monitor = TrainingMonitor((features, Y))
+    upper.fit(features, Y, epochs=1, batch_size=16, verbose=0, callbacks=[monitor])
+    expected = whole.predict(X, verbose=0)
+    assert rows(monitor, "activations", "last")[-1]["max"] == pytest.approx(
+        expected.max(), abs=1e-6
+    )
+    assert not rows(monitor, "activations", "first")
+
+
 def test_refusals():
     with pytest.raises(ValueError, match=r"`batch` must be a pair \(x, y\) or None"):
         TrainingMonitor(X)

@@ -1,5 +1,7 @@
 """from_tfds: data sets that TensorFlow Datasets writes to disk here, and its image folders."""
 
+import importlib.util
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from tltoolkit.data import from_tfds
-from tltoolkit.data.records import TFRecords
+from tltoolkit.data.records import TFRecords, spooled
+from tltoolkit.data.spool import Spool
 
 COUNTS = {"train": 60, "test": 20, "extra": 5}
 
@@ -63,7 +66,7 @@ def number(image: np.ndarray) -> int:
     return int(image[0, 0, 0]) + 256 * int(image[0, 0, 1])
 
 
-@pytest.fixture(scope="module", params=["tfrecord", "array_record"])
+@pytest.fixture(scope="module", params=["tfrecord", "array_record", "parquet"])
 def builder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp(request.param)
     made = Shapes(data_dir=folder, file_format=request.param)
@@ -71,7 +74,7 @@ def builder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return made
 
 
-def test_both_file_formats_have_random_access(builder: Any) -> None:
+def test_every_file_format_has_random_access(builder: Any) -> None:
     data = from_tfds(builder, val=0.25)
     assert data.class_names == ("b_round", "a flat")
     assert data.skipped == {"in split extra": 5, "without a label": 2}
@@ -122,6 +125,49 @@ def test_wrong_features_are_named(builder: Any) -> None:
         from_tfds(builder, image="float")
     with pytest.raises(ValueError, match="`label` must be a feature of classes"):
         from_tfds(builder, label="image")
+
+
+def test_formats_without_random_access_are_copied_and_say_so(
+    builder: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    copied = builder.info.file_format == tfds.core.FileFormat.PARQUET
+    with caplog.at_level(logging.INFO, "tltoolkit"):
+        from_tfds(builder)
+    told = "is stored as parquet, which has no random access: it is copied to a temporary file"
+    assert (told in caplog.text) == copied
+    if copied:
+        with pytest.raises(ValueError, match="`spool_gb` must be larger: 0 examples"):
+            from_tfds(builder, spool_gb=1e-9)
+    with pytest.raises(ValueError, match="`spool_dir` must be a folder"):
+        from_tfds(builder, spool_dir="/no/such")
+
+
+def test_records_read_in_order_are_those_of_random_access(builder: Any) -> None:
+    """Any format that TensorFlow Datasets reads by tf.data can be copied; so can TFRecord."""
+    if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
+        pytest.skip("about TFRecord files")
+    paths = [str(path) for path in builder.info.splits["train"].filepaths]
+    spool = Spool(1)
+    spool.append(b"of another split")
+    part, whole = spooled(spool, paths, builder.info.file_format), TFRecords(paths)
+    assert len(part) == len(whole) == 60
+    assert [part[i] for i in range(60)] == [whole[i] for i in range(60)]
+
+
+def test_a_damaged_parquet_file_is_named(builder: Any, tmp_path: Path) -> None:
+    if builder.info.file_format != tfds.core.FileFormat.PARQUET:
+        pytest.skip("about Parquet files")
+    path, whole = tmp_path / "cut.parquet", builder.info.splits["train"].filepaths[0].read_bytes()
+    for content in (whole[:-50], whole[:4] + b"\xff" * 400 + whole[404:], b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"cut\.parquet cannot be read"):
+            spooled(Spool(1), [str(path)], tfds.core.FileFormat.PARQUET)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("riegeli") is not None, reason="riegeli is here")
+def test_a_format_without_its_package_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ImportError, match="format riegeli need the package riegeli"):
+        spooled(Spool(1), [str(tmp_path / "a.riegeli")], tfds.core.FileFormat.RIEGELI)
 
 
 def test_a_damaged_record_file_is_named(builder: Any, tmp_path: Path) -> None:

@@ -60,6 +60,27 @@ def test_a_folder_of_ones_own(folder: Path, tmp_path: Path) -> None:
     assert made >= {"manifest.json", "run.json", "report.json", "report.html"}
 
 
+@pytest.mark.slow
+def test_methods_against_imbalance_side_by_side(tmp_path: Path) -> None:
+    output = run(
+        "03_imbalanced.py", "--seeds", 1, "--epochs", 10, "--methods", "none", "logit", "smote",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert figure(output, "logit") > figure(output, "none")
+    assert figure(output, "smote") > 0.5
+
+
+@pytest.mark.slow
+def test_rates_curves_and_searches(tmp_path: Path) -> None:
+    output = run("06_tune.py", "--trials", 4, "--storage", "trials.db", cwd=tmp_path)
+    assert "use a learning rate of about" in output
+    assert "twice the images" in output
+    assert "4 trials: " in output
+    assert "no validation figure is left" in output
+    assert figure(output, "test accuracy") > 0.9
+    assert (tmp_path / "trials.db").is_file()
+
+
 def test_the_folder_script_names_what_it_does_not_know(tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / "02_fine_tune_folder.py"), "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

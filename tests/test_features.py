@@ -41,13 +41,14 @@ def examples(**options: int) -> Examples:
     return Examples(source=source, targets=np.eye(2, dtype=np.float32)[source.labels])
 
 
-def test_the_folded_graph_computes_what_the_model_does() -> None:
+@pytest.mark.parametrize("images_of_a_pass", [0, 10**6], ids=["as it is", "folded"])
+def test_the_frozen_graph_computes_what_the_model_does(images_of_a_pass: int) -> None:
     whole = model()
     whole.get_layer("norm").moving_mean.assign([1.0, 2.0, 3.0, 4.0])
     cut = graph.output_of(whole, "norm")
     expected = keras.Model(whole.input, cut).predict(images(), verbose=0)
-    folded = features.frozen_function(whole, cut)(images())
-    np.testing.assert_allclose(folded, expected, rtol=1e-4, atol=1e-3)
+    found = features.frozen_function(whole, cut, images_of_a_pass)(images())
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_each_view_is_the_pipeline_of_its_epoch() -> None:

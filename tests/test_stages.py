@@ -31,12 +31,12 @@ def test_plans_survive_yaml(make: object) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("stages: [", "`text` must be YAML"),
+        ("stages: [", "`text` must be plain YAML"),
         ("- 1", "`settings` must be a mapping with a list of stages"),
         ("stages: {name: a}", "`settings` must be a mapping with a list of stages"),
         ("stages: [{epochs: 3}]", "`settings` must be stages that have a name"),
         ("stages: [{name: a, epochs: many}]", "`epochs` must be an integer"),
-        ("stages: [!!python/object/apply:os.getcwd []]", "`text` must be YAML"),
+        ("stages: [!!python/object/apply:os.getcwd []]", "`text` must be plain YAML"),
     ],
 )
 def test_text_that_is_no_plan_is_refused(text: str, message: str) -> None:

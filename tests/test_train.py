@@ -91,6 +91,14 @@ def test_the_run_directory_tells_all_and_loads(trained: tuple) -> None:
         np.testing.assert_allclose(list(prediction.probabilities.values()), row, atol=1e-6)
 
 
+def test_a_finished_run_comes_back_with_its_weights(trained: tuple) -> None:
+    _, run = trained
+    again = tl.fine_tune(build(), data(), PLAN, "none", run_dir=run.run_dir, verbose=0)
+    assert (again.history, again.stages) == (run.history, run.stages)
+    for path, value in values(run.model).items():
+        np.testing.assert_array_equal(values(again.model)[path], value, err_msg=path)
+
+
 def test_the_same_seed_gives_the_same_weights_to_the_bit(trained: tuple) -> None:
     _, run = trained
     keras.utils.set_random_seed(99)

@@ -9,9 +9,22 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_ROOMS = ("augment", "backbones", "callbacks", "data", "evaluation", "plans", "surgery")
+_ROOMS = (
+    "augment",
+    "backbones",
+    "callbacks",
+    "check",
+    "data",
+    "evaluation",
+    "imbalance",
+    "losses",
+    "plans",
+    "surgery",
+    "tune",
+)
 _NAMES = {
     "Head": "head",
+    "Imbalance": "imbalance",
     "Plan": "stages",
     "Report": "evaluation",
     "Stage": "stages",
@@ -22,6 +35,7 @@ _NAMES = {
     "fine_tune": "train",
     "freeze": "model",
     "load": "artifact",
+    "refit": "refitting",
     "save": "artifact",
 }
 

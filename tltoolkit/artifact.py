@@ -1,25 +1,28 @@
 """A trained classifier on disk: saved, checked, loaded."""
 
-import hashlib
 import json
+import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tltoolkit import _checks
+from tltoolkit import _checks, _files, verified
 from tltoolkit.evaluation import Decision
-from tltoolkit.model import Settings, build, settings_of
+from tltoolkit.model import settings_of
 from tltoolkit.predictor import Predictor
+from tltoolkit.verified import sha256
 
 FORMAT = 1
 SETTINGS = "classifier.json"
 WEIGHTS = "model.weights.h5"
 DECISION = "decision.json"
 MANIFEST = "manifest.json"
+STARTED = "started.json"  # the first file of a run, see tltoolkit.run_dir
 PARTS = (SETTINGS, WEIGHTS, DECISION)
 FOREIGN = "model.keras"
+_FOREIGN_SAY = "tltoolkit.foreign.load reads a .keras file, on your own request"
 PACKAGES = ("tltoolkit", "keras", "tensorflow", "numpy", "albumentations", "pillow")
 
 
@@ -61,29 +64,29 @@ def save(
 def load(directory: str | Path) -> Predictor:
     """Read a classifier that `tl.save` or `tl.fine_tune(run_dir=...)` wrote.
 
-    The model is built again from its settings, then takes the weights; no code is read.
+    The model is built again from its settings, then takes the weights; no code is read, no link
+    followed, and what does not fit is refused before room is made for it.
 
     Raises:
-        FileNotFoundError: There is no artifact.
-        ValueError: A file was changed or does not fit.
+        FileNotFoundError: There is no artifact, or a file of it is missing.
+        ValueError: A file was changed or does not fit, or `directory` is a model of another
+            origin; the message names the file.
     """
-    source = Path(directory)
+    source = _files.local(directory)
+    if source.suffix in (".h5", ".keras") and source.is_file():
+        raise ValueError(f"{source} is a file, not a saved classifier's directory; {_FOREIGN_SAY}")
     if (source / FOREIGN).is_file():
-        raise ValueError(
-            f"{source / FOREIGN} is a model of your own; keras.saving.load_model reads it"
-        )
-    if not (source / MANIFEST).is_file():
-        raise FileNotFoundError(f"no saved classifier in {source}: {MANIFEST} is missing")
-    manifest = json.loads((source / MANIFEST).read_text())
-    if manifest.get("format") != FORMAT:
-        raise ValueError(f"{source / MANIFEST}: format must be {FORMAT}, not {manifest['format']}")
-    for name in PARTS:
-        if sha256(source / name) != manifest["sha256"].get(name):
-            raise ValueError(f"{source / name} is not the file that was saved: its hash differs")
-    settings = Settings.from_dict(json.loads((source / SETTINGS).read_text()))
-    model = build(settings, weights=None)
-    model.load_weights(source / WEIGHTS)
-    decision = Decision.from_dict(json.loads((source / DECISION).read_text()))
+        raise ValueError(f"{source / FOREIGN} is a model of your own; {_FOREIGN_SAY}")
+    if not os.path.lexists(source / MANIFEST):
+        why = f"{MANIFEST} is missing"
+        if (source / STARTED).is_file():
+            why = "its run is not finished; the same fine_tune call goes on with it"
+        raise FileNotFoundError(f"no saved classifier in {source}: {why}")
+    hashes = verified.manifest(source / MANIFEST, FORMAT, PARTS)
+    parts = {name: verified.same(source / name, hashes[name]) for name in PARTS}
+    settings = verified.settings(parts[SETTINGS])
+    decision = verified.decision(parts[DECISION], settings)
+    model = verified.model(settings, parts[WEIGHTS])
     return Predictor(model=model, class_names=settings.class_names, decision=decision)
 
 
@@ -123,9 +126,3 @@ def versions() -> dict[str, str]:
 def write_json(path: Path, data: Any) -> None:
     """Write readable JSON."""
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -76,7 +76,11 @@ def cross_validate(
     Raises:
         ValueError: A class with fewer different images than folds; what `fine_tune` raises.
     """
-    _checks.instance("data", data, ImageData, "an ImageData, as tl.data makes it")
+    rule = (
+        "an ImageData, as tl.data makes it; of a generator or tf.data.Dataset by "
+        "tl.data.from_stream"
+    )
+    _checks.instance("data", data, ImageData, rule)
     if not callable(build):
         raise _checks.fail("build", "a function that makes a new model", build)
     reports = []

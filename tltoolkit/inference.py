@@ -5,6 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tltoolkit import _checks, augment
+from tltoolkit.data import Split
 from tltoolkit.evaluation import Report
 from tltoolkit.network import network_of
 
@@ -46,14 +47,9 @@ def predict_proba(
             cannot be read.
     """
     _checks.integer("batch_size", batch_size, 1)
-    _checks.integer("views", views, 1)
     network = network_of(model)
     size = network.image_size
-    if (pipeline is None) != (views == 1):
-        raise _checks.fail("views", "above 1 with a pipeline, and 1 without", views)
-    if pipeline is not None and pipeline.image_size != size:
-        rule = f"a pipeline with the model's image_size {size}"
-        raise _checks.fail("pipeline", rule, pipeline.image_size)
+    check_views(pipeline, views, size)
 
     def once(pipeline: Any, epoch: int) -> np.ndarray:
         batches = augment.Batches(source, pipeline, batch_size=batch_size, epochs_from=epoch)
@@ -66,6 +62,16 @@ def predict_proba(
     for epoch in range(1, views):
         total = total + once(pipeline, epoch)
     return total / views
+
+
+def check_views(pipeline: Any, views: int, image_size: int) -> None:
+    """Raise ValueError unless `pipeline` makes `views` versions of this size, or there is one."""
+    _checks.integer("views", views, 1)
+    if (pipeline is None) != (views == 1):
+        raise _checks.fail("views", "above 1 with a pipeline, and 1 without", views)
+    if pipeline is not None and pipeline.image_size != image_size:
+        rule = f"a pipeline with the model's image_size {image_size}"
+        raise _checks.fail("pipeline", rule, pipeline.image_size)
 
 
 def evaluate(
@@ -84,9 +90,12 @@ def evaluate(
 
     Raises:
         ValueError: No split, or one with other classes than the model's.
+        TypeError: Something else than a split.
     """
     if split is None:
         raise _checks.fail("split", "a Split; this data set has none here (see `test=`)", None)
+    rule = "a Split, such as data.test; of a generator or tf.data.Dataset by tl.data.from_stream"
+    _checks.instance("split", split, Split, rule)
     network_of(model).check_classes("split", tuple(split.class_names), split.multi_label)
     return Report.from_predictions(
         split.labels,

@@ -8,13 +8,15 @@ from typing import Any
 
 import keras
 
-from tltoolkit import _checks, backbones, freezing, graph
+from tltoolkit import _checks, _files, backbones, freezing, graph, imbalance
 from tltoolkit import head as heads
 from tltoolkit.callbacks import ScheduledSpatialDropout2D
 from tltoolkit.discovery import find_blocks
 from tltoolkit.head import Head
 
 LOGITS = "logits"
+# Pixels on a side from which a single batch would not fit any memory.
+LARGEST = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,9 @@ class Settings:
     trunk: str | None = None
     multi_label: bool = False
     seed: int = 0
+    # The share of each class in training, and the one that the outputs assume; noted by training.
+    train_prior: tuple[float, ...] | None = None
+    output_prior: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         found = backbones.get(self.backbone)
@@ -36,14 +41,19 @@ class Settings:
         if self.trunk is not None:
             _checks.one_of("trunk", self.trunk, found.blocks)
             kept = found.blocks[: found.blocks.index(self.trunk) + 1]
+        _checks.instance("spatial_dropout", self.spatial_dropout, Mapping, "block names to rates")
         for block, rate in self.spatial_dropout.items():
             _checks.one_of("spatial_dropout", block, kept)
             _checks.number(f"spatial_dropout[{block!r}]", rate, 0, below=1)
         object.__setattr__(self, "class_names", _class_names(self.class_names, self.multi_label))
-        _checks.integer("image_size", self.image_size, found.min_size)
+        _checks.integer("image_size", self.image_size, found.min_size, LARGEST)
         _checks.instance("head", self.head, Head, "a tl.Head")
         _checks.instance("multi_label", self.multi_label, bool, "True or False")
         _checks.integer("seed", self.seed, 0, 2**31 - 1)
+        for name in ("train_prior", "output_prior"):
+            if (prior := getattr(self, name)) is not None:
+                imbalance.check_prior(name, prior, len(self.class_names), self.multi_label)
+                object.__setattr__(self, name, tuple(map(float, prior)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -52,8 +62,10 @@ class Settings:
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "Settings":
         """The settings of `to_dict`'s data; a name or value that does not fit is an error."""
-        values = dict(settings)
-        return cls(**{**values, "head": Head(**values["head"])})
+        values = _files.fields(cls, settings, "settings")
+        return cls(
+            **{**values, "head": Head(**_files.fields(Head, values.get("head", {}), "head"))}
+        )
 
 
 def build_classifier(
@@ -104,7 +116,9 @@ def build_classifier(
         multi_label=multi_label,
         seed=seed,
     )
-    return build(settings, weights)
+    model = build(settings, weights)
+    model.tltoolkit_weights = weights
+    return model
 
 
 def build(settings: Settings, weights: str | Path | None) -> Any:
@@ -115,10 +129,7 @@ def build(settings: Settings, weights: str | Path | None) -> Any:
     if settings.trunk is not None:
         whole = keras.Model(inputs, features)
         features = graph.output_of(whole, _last_layers(settings, whole)[settings.trunk])
-    logits = heads.attach(settings.head, features, len(settings.class_names), settings.seed)
-    activation = "sigmoid" if settings.multi_label else "softmax"
-    outputs = keras.layers.Activation(activation, dtype="float32", name="probabilities")(logits)
-    model = keras.Model(inputs, outputs, name=settings.backbone)
+    model = _finished(settings, inputs, features)
     if settings.spatial_dropout:
         last = _last_layers(settings, model)
         model = graph.insert(
@@ -132,6 +143,23 @@ def build(settings: Settings, weights: str | Path | None) -> Any:
         )
     model.tltoolkit_settings = settings
     return model
+
+
+def with_head(model: Any, head: Head) -> Any:
+    """Our classifier with a new head in place of its own; all other layers are shared."""
+    settings = dataclasses.replace(settings_of(model), head=head)
+    own = set(blocks(model)[freezing.HEAD])
+    features = next(node.inputs[0] for node in graph.nodes(model) if node.layer.name in own)
+    made = _finished(settings, model.input, features)
+    made.tltoolkit_settings = settings
+    return made
+
+
+def _finished(settings: Settings, inputs: Any, features: Any) -> Any:
+    logits = heads.attach(settings.head, features, len(settings.class_names), settings.seed)
+    activation = "sigmoid" if settings.multi_label else "softmax"
+    outputs = keras.layers.Activation(activation, dtype="float32", name="probabilities")(logits)
+    return keras.Model(inputs, outputs, name=settings.backbone)
 
 
 def settings_of(model: Any) -> Settings:

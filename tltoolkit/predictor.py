@@ -1,16 +1,26 @@
 """Asking a trained classifier about image files and arrays."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tltoolkit import _checks
-from tltoolkit.data import decode
+from tltoolkit import _checks, augment
+from tltoolkit.augment import threads
+from tltoolkit.data import ImageError, decode
 from tltoolkit.evaluation import Decision
-from tltoolkit.inference import predict_proba
+from tltoolkit.inference import check_views
+from tltoolkit.network import Network, network_of
+from tltoolkit.priors import Prior, shifted
+
+Image = str | Path | np.ndarray
+# Batches being decoded beyond the one in the model: enough for a slow file, little to hold.
+AHEAD = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +43,19 @@ class Prediction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BadImage:
+    """In the place of a prediction: an image that could not be read.
+
+    Attributes:
+        name: Its path, or its place in the images, such as `images[3]`.
+        reason: Why it could not be read.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Predictor:
     """A loaded classifier.
 
@@ -48,10 +71,13 @@ class Predictor:
 
     def predict(
         self,
-        images: Sequence[str | Path | np.ndarray],
+        images: Sequence[Image],
         *,
         min_confidence: float = 0.0,
         batch_size: int = 32,
+        pipeline: Any = None,
+        views: int = 1,
+        prior: Prior | None = None,
     ) -> list[Prediction]:
         """Classify images.
 
@@ -59,25 +85,102 @@ class Predictor:
             images: Paths of image files or arrays (H, W, 3) uint8 of 0..255, RGB, of any size.
             min_confidence: Predictions below it, in [0, 1], come back with `abstained=True`.
             batch_size: Images per forward pass.
+            pipeline: For test-time augmentation, see `views`.
+            views: Versions of each image, the plain one and those of `pipeline`, whose
+                probabilities are averaged, as in `tl.evaluate`.
+            prior: The share of each class among these images, where it is known to differ from
+                training: a share for each class, by name or in their order, which sum to 1
+                (but not for multi-label), `"train"` or `"uniform"`. None takes the probabilities
+                as they are: of a model that was adjusted, weighted or resampled for imbalance
+                they assume classes of one size. Thresholds stay those that were chosen.
 
         Raises:
             ValueError: A file that cannot be read, named; an array of another type or shape.
         """
+        if isinstance(images, (str, Path)) or not hasattr(images, "__getitem__"):
+            rule = "a sequence of paths or arrays (`stream` takes what has no random access)"
+            raise _checks.fail("images", rule, images)
+        said = self.stream(
+            images,
+            min_confidence=min_confidence,
+            batch_size=batch_size,
+            pipeline=pipeline,
+            views=views,
+            prior=prior,
+        )
+        return [_good(answer) for answer in said]
+
+    def stream(
+        self,
+        images: Iterable[Image],
+        *,
+        min_confidence: float = 0.0,
+        batch_size: int = 32,
+        pipeline: Any = None,
+        views: int = 1,
+        prior: Prior | None = None,
+    ) -> Iterator[Prediction | BadImage]:
+        """Classify images one after the other, in their order, going on after a bad one.
+
+        Images are decoded on all cores a few batches ahead of the model and never kept, so the
+        memory does not grow with their number; `images` may be endless.
+
+        Args:
+            images: As in `predict`, from any iterable.
+            min_confidence: As in `predict`.
+            batch_size: As in `predict`.
+            pipeline: As in `predict`.
+            views: As in `predict`.
+            prior: As in `predict`.
+
+        Returns:
+            One `Prediction` for each image, or a `BadImage` for one that cannot be read.
+
+        Raises:
+            ValueError: An argument out of range.
+        """
         _checks.number("min_confidence", min_confidence, 0, 1)
-        if isinstance(images, (str, Path)) or not hasattr(images, "__len__"):
-            raise _checks.fail("images", "a sequence of paths or arrays", images)
-        if not len(images):
-            return []
-        answers = self.decision.decide(predict_proba(self.model, _Images(images), batch_size))
-        return [
-            Prediction(
+        _checks.integer("batch_size", batch_size, 1)
+        network = network_of(self.model)
+        check_views(pipeline, views, network.image_size)
+        asked = self
+        if prior is not None:
+            decision = shifted(self.decision, network.settings, prior)
+            asked = replace(self, decision=decision)  # type: ignore[arg-type] # decides alike
+        plain = augment.Pipeline(None, network.image_size)
+        makers = [plain, *[pipeline] * (views - 1)]
+        batches = _decoded(images, lambda image, i: _seen(image, i, makers), batch_size)
+        return (
+            answer for batch in batches for answer in asked._answers(network, batch, min_confidence)
+        )
+
+    def _answers(
+        self, network: Network, batch: "list[np.ndarray | BadImage]", min_confidence: float
+    ) -> Iterator[Prediction | BadImage]:
+        good = [item for item in batch if not isinstance(item, BadImage)]
+        said = iter(self._said(network, np.stack(good), min_confidence) if good else ())
+        return (item if isinstance(item, BadImage) else next(said) for item in batch)
+
+    def _said(
+        self, network: Network, images: np.ndarray, min_confidence: float
+    ) -> Iterator[Prediction]:
+        """Predictions for images (B, V, S, S, 3) of which each has V versions."""
+        answers = self.decision.decide(self._probabilities(network, images))
+        for label, row, confidence, abstained in zip(*answers, strict=True):
+            yield Prediction(
                 label=self._label(label),
                 probability=float(confidence),
                 probabilities=dict(zip(self.class_names, map(float, row), strict=True)),
                 abstained=bool(abstained or confidence < min_confidence),
             )
-            for label, row, confidence, abstained in zip(*answers, strict=True)
-        ]
+
+    def _probabilities(self, network: Network, images: np.ndarray) -> np.ndarray:
+        views = images.swapaxes(0, 1)
+        outputs = [self.model.predict_on_batch(network.as_input(view)[0]) for view in views]
+        if network.settings is None:
+            several = self.decision.multi_label
+            outputs = [network.probabilities(output, several) for output in outputs]
+        return np.mean(outputs, axis=0)
 
     def _label(self, label: Any) -> str | tuple[str, ...]:
         if self.decision.multi_label:
@@ -85,15 +188,38 @@ class Predictor:
         return self.class_names[label]
 
 
-class _Images:
-    """Paths and arrays as a source of images."""
+def _good(answer: Prediction | BadImage) -> Prediction:
+    if isinstance(answer, BadImage):
+        raise ImageError(answer.name, answer.reason)
+    return answer
 
-    def __init__(self, images: Sequence[str | Path | np.ndarray]) -> None:
-        self.images = images
 
-    def __len__(self) -> int:
-        return len(self.images)
+def _decoded(
+    images: Iterable[Image],
+    see: Callable[[Image, int], np.ndarray | BadImage],
+    batch_size: int,
+) -> Iterator[list[np.ndarray | BadImage]]:
+    """Batches of what `see` makes of each image and its number, made ahead on all cores."""
+    numbered = enumerate(images)
+    waiting: deque[list[Future[np.ndarray | BadImage]]] = deque()
+    with threads.pool(threads.cores()) as pool:
+        while True:
+            begun = [pool.submit(see, image, i) for i, image in islice(numbered, batch_size)]
+            if begun:
+                waiting.append(begun)
+            if not waiting:
+                return
+            if not begun or len(waiting) > AHEAD:
+                yield [work.result() for work in waiting.popleft()]
 
-    def image(self, i: int) -> np.ndarray:
-        one = self.images[i]
-        return decode(one) if isinstance(one, (str, Path)) else one
+
+def _seen(image: Image, i: int, makers: Sequence[Any]) -> np.ndarray | BadImage:
+    """The versions (V, S, S, 3) of an image, one by each of `makers`, or why there are none."""
+    try:
+        pixels = decode(image) if isinstance(image, (str, Path)) else image
+        return np.stack([make(pixels, view, i) for view, make in enumerate(makers)])
+    except ImageError as error:
+        return BadImage(name=error.path, reason=error.reason)
+    except ValueError as error:  # an array of another form, or a path with a NUL
+        name = repr(image) if isinstance(image, (str, Path)) else f"images[{i}]"
+        return BadImage(name=name, reason=str(error))

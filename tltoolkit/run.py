@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ class StageResult:
         epochs: Epochs that it ran.
         best_epoch: The one of them, from 0, with the best validation macro F1 (the last, where
             there is no validation split).
+        learning_rate: The peak rate that it ran with, found or given.
         seconds: Wall-clock time, computing features included.
         views: Versions of each training image whose activations were stored; 0 where the
             frozen part, if any, was computed in every epoch.
@@ -29,10 +30,21 @@ class StageResult:
     stage: Stage
     epochs: int
     best_epoch: int
+    learning_rate: float
     seconds: float
     views: int
     trained: tuple[str, ...]
     changed: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "StageResult":
+        """The record of `to_dict`'s data."""
+        paths = {name: tuple(record[name]) for name in ("trained", "changed")}
+        return cls(**{**record, **paths, "stage": Stage(**record["stage"])})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +61,8 @@ class Run:
         why: One sentence on how the plan was chosen.
         settings: The arguments of the run, as plain data.
         run_dir: Where the run was written, or None.
+        options: What `fine_tune` was given besides model, data, plan and callbacks, for
+            `tl.refit`; empty for a run that was read from its directory.
     """
 
     model: Any
@@ -59,6 +73,7 @@ class Run:
     why: str
     settings: Mapping[str, Any]
     run_dir: Path | None
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def plot(self) -> Any:
         """The curves of the run as a matplotlib figure; dotted lines part the stages."""
@@ -89,6 +104,39 @@ class Run:
             "stages": [_record(result) for result in self.stages],
             "history": {name: [_finite(v) for v in row] for name, row in self.history.items()},
         }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any], model: Any, run_dir: Path) -> "Run":
+        """The run of what run.json holds: `to_dict`'s data and the `variables` of each stage.
+
+        Args:
+            record: What run.json holds.
+            model: The model, with the weights of the best epoch.
+            run_dir: Where it was written.
+        """
+        plan = Plan.from_dict(record["plan"])
+        outcomes = zip(plan, record["stages"], record["variables"], strict=True)
+        known = {field.name for field in dataclasses.fields(StageResult)}
+        settings = dict(record["settings"])
+        return cls(
+            model=model,
+            history={
+                name: [float("nan") if v is None else v for v in row]
+                for name, row in record["history"].items()
+            },
+            best_epoch=record["best_epoch"],
+            stages=tuple(
+                StageResult.from_dict(
+                    {**{k: v for k, v in outcome.items() if k in known}, **paths}
+                    | {"stage": dataclasses.asdict(stage)}
+                )
+                for stage, outcome, paths in outcomes
+            ),
+            plan=plan,
+            why=settings.pop("plan_chosen_because"),
+            settings=settings,
+            run_dir=run_dir,
+        )
 
 
 def joined(histories: Sequence[Mapping[str, list[float]]]) -> dict[str, list[float]]:

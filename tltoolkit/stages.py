@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from tltoolkit import _checks
+from tltoolkit import _checks, _files
 from tltoolkit.augment import PRESETS
 from tltoolkit.freezing import BATCH_NORMS
 from tltoolkit.optimizers import OPTIMIZERS, SCHEDULES
 
 LBFGS = "lbfgs"
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,9 @@ class Stage:
             ("from this block up"), an int n (the last n blocks), a float in (0, 1] (that share
             of the blocks) or a pattern of layer names such as `"block7*"`.
         epochs: Passes over the training images, >= 1.
-        learning_rate: Peak learning rate, > 0.
+        learning_rate: Peak learning rate, > 0; or `"auto"`, which measures it when the stage
+            begins, as `tl.tune.find_lr` does, with the stage's own optimizer and images. Where
+            that tells nothing it warns and takes 1e-3 for `unfreeze="head"`, or else 1e-4.
         layer_decay: Factor in (0, 1] between the rates of a block and of the block above it.
         schedule: `"cosine"` (to zero over the stage) or `"constant"`.
         warmup: Epochs of linear warm-up from zero, >= 0; may be a fraction of one.
@@ -53,7 +56,7 @@ class Stage:
     _: KW_ONLY
     unfreeze: str | int | float = "head"
     epochs: int = 5
-    learning_rate: float = 1e-3
+    learning_rate: float | str = 1e-3
     layer_decay: float = 1.0
     schedule: str = "cosine"
     warmup: float = 0.0
@@ -71,7 +74,7 @@ class Stage:
         _checks.instance("name", self.name, str, "a string")
         _checks.instance("unfreeze", self.unfreeze, (str, int, float), "a string or a number")
         _checks.integer("epochs", self.epochs, 1)
-        _checks.number("learning_rate", self.learning_rate, above=0)
+        self._check_rate()
         _checks.number("layer_decay", self.layer_decay, above=0, high=1)
         _checks.one_of("schedule", self.schedule, SCHEDULES)
         _checks.number("warmup", self.warmup, 0, self.epochs)
@@ -90,6 +93,15 @@ class Stage:
             _checks.integer("early_stopping", self.early_stopping, 1)
         if self.optimizer == LBFGS and self.unfreeze != "head":
             raise _checks.fail("unfreeze", "'head' with optimizer='lbfgs'", self.unfreeze)
+
+    def _check_rate(self) -> None:
+        if isinstance(self.learning_rate, str):
+            _checks.one_of("learning_rate", self.learning_rate, [AUTO])
+            if self.optimizer == LBFGS:
+                rule = "a number with optimizer='lbfgs', which has no rate to find"
+                raise _checks.fail("learning_rate", rule, self.learning_rate)
+        else:
+            _checks.number("learning_rate", self.learning_rate, above=0)
 
 
 @dataclass(frozen=True)
@@ -146,13 +158,7 @@ class Plan:
         Raises:
             ValueError: Text that is not a plan, or a setting that no stage has.
         """
-        import yaml
-
-        try:
-            settings = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(f"`text` must be YAML. Received: {error}") from error
-        return cls.from_dict(settings)
+        return cls.from_dict(_files.plain_yaml(text))
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "Plan":

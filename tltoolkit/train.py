@@ -1,28 +1,29 @@
 """fine_tune: check everything, run the stages, keep the best epoch."""
 
+import dataclasses
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from tltoolkit import _checks, artifact, freezing, plans
+from tltoolkit import _checks, freezing, plans, started
 from tltoolkit import augment as augmentation
+from tltoolkit import run_dir as run_dirs
 from tltoolkit.augment.labels import as_targets
 from tltoolkit.data import ImageData
+from tltoolkit.imbalance import Imbalance
 from tltoolkit.network import Network, network_of
-from tltoolkit.run import Run, StageResult, joined
+from tltoolkit.run import Run, joined
 from tltoolkit.stages import Plan, Stage
-from tltoolkit.training.best import BEST_BY, Best
+from tltoolkit.training import correcting
 from tltoolkit.training.caching import Examples, Features
 from tltoolkit.training.features import Storage
-from tltoolkit.training.job import History, Job
+from tltoolkit.training.job import Job
+from tltoolkit.training.progress import Progress, checkpoint_bytes
 from tltoolkit.training.solving import linear_head
 from tltoolkit.training.stage import run_stage
-
-RECORD = "run.json"
 
 
 def fine_tune(
@@ -30,10 +31,13 @@ def fine_tune(
     data: Any,
     plan: str | Plan = "auto",
     augment: Any = "auto",
+    imbalance: str | Imbalance = "none",
     *,
     batch_size: int = 32,
     callbacks: Sequence[Any] = (),
     run_dir: str | Path | None = None,
+    resume: bool | str = True,
+    save_freq: str | int = "epoch",
     seed: int = 0,
     cache_gb: float = 2.0,
     cache_dtype: str = "float32",
@@ -54,15 +58,32 @@ def fine_tune(
         augment: What happens to training images: a preset's name, an `augment.Pipeline`,
             anything that makes one (albumentations transforms, a callable), or `"auto"`, a
             preset chosen by the number of images. Stages may say otherwise.
+        imbalance: What is done about classes of different size: a `tl.Imbalance`, the name of
+            one of its methods such as `"balanced"` (weights), `"undersample"`, `"focal"` or
+            `"logit"`, or `"auto"`: logit adjustment where the largest class has at least 1.5
+            times the images of the smallest, else nothing. Validation images stay as they are.
         batch_size: Images per step, >= 1.
         callbacks: Keras callbacks for every stage. They see a model that ends in logits.
-        run_dir: A new or empty directory that receives the trained classifier (`tl.load` reads
-            it) and `run.json`, the record of the run.
+        run_dir: A new or empty directory that receives `started.json` (the command, settings,
+            versions and fingerprint of the data), checkpoints while the run is under way, and
+            in the end the trained classifier (`tl.load` reads it) and `run.json`, the record of
+            the run. One process at a time works in it.
+        resume: True goes on with the run that `run_dir` holds, or returns it if it is finished;
+            False wants a new or empty directory; `"force"` goes on even though settings, data
+            or library versions have changed, with the new ones.
+        save_freq: Checkpoints are written at the end of each epoch and stage, and with a number
+            also after so many steps.
         seed: Seed of order, augmentation and dropout. Same seed, same machine, same weights.
         cache_gb: Stored activations of the frozen part stay in memory up to so many GiB; more
             go to a file in `run_dir`, or else in the temporary directory.
         cache_dtype: `"float32"`, or `"float16"` to store them in half the room.
         verbose: As in `keras.Model.fit`.
+
+    The same call again goes on where a killed one was, in the middle of a plan or an epoch, and
+    ends with the same weights to the bit: weights, optimizer, the best epoch, random states and
+    the state of callbacks are in a checkpoint (callbacks that cannot keep any, see
+    `callbacks.Resume`, start afresh). Ctrl-C and SIGTERM finish the step and write a checkpoint;
+    a second one stops at once.
 
     Returns:
         The `Run`.
@@ -70,85 +91,131 @@ def fine_tune(
     Raises:
         ValueError: An argument out of range, data with other classes than the model's, an image
             that cannot be read; all before the first step.
-        FileExistsError: `run_dir` holds something already.
-        FloatingPointError: The loss became NaN or infinite.
+        ValueError: `run_dir` holds a run with other settings, data or versions.
+        FileExistsError: `run_dir` holds something else, or anything with `resume=False`.
+        BlockingIOError: Another process works in `run_dir`.
+        OSError: `run_dir` cannot be written to or has no room for the checkpoints.
+        FloatingPointError: The loss became NaN or infinite; the message says where.
+        KeyboardInterrupt, SystemExit: After Ctrl-C; after SIGTERM, with the code 143.
     """
     network = network_of(model)
     _checks.integer("batch_size", batch_size, 1)
     _checks.integer("seed", seed, 0, 2**31 - 1)
     _check_callbacks(callbacks)
-    _checks.instance("data", data, ImageData, "an ImageData, as tl.data makes it")
+    _checks.one_of("resume", resume, [True, False, run_dirs.FORCE])
+    if save_freq != "epoch":
+        _checks.integer("save_freq", save_freq, 1)
+    rule = (
+        "an ImageData, as tl.data makes it; of a generator or tf.data.Dataset by "
+        "tl.data.from_stream"
+    )
+    _checks.instance("data", data, ImageData, rule)
     network.check_classes("data", data.class_names, data.multi_label)
     begun, why = _plan(plan, network)
-    for stage in begun:
-        freezing.freeze_plan(network.model, network.blocks, stage.unfreeze, stage.batch_norm)
-        if stage.early_stopping is not None and data.val is None:
-            rule = f"None in stage {stage.name!r}, since the data has no validation split"
-            raise _checks.fail("early_stopping", rule, stage.early_stopping)
-    augmented = _augmented(augment, network.image_size, data.train.class_counts, seed)
+    correction = correcting.correction_of(imbalance, network, data, begun)
+    if plan == "auto" and correction.imbalance.features is not None:
+        rule = "'linear_probe', or another that trains a head only, with imbalance features"
+        raise _checks.fail("plan", rule, plan)
+    _check_stages(begun, network, data)
+    augmented = pipeline_of(augment, network.image_size, data.train.class_counts, seed)
     spill = None if run_dir is None else Path(run_dir)
     storage = Storage(memory_gb=cache_gb, dtype=cache_dtype, directory=spill)
-    target = None if run_dir is None else artifact.claim(run_dir)
-    data = data.check()
-    if network.output is None:
-        warnings.warn(
-            f"the graph of {model.name} is not known, because it is a subclassed model: its frozen "
-            "part is computed in every epoch",
-            stacklevel=2,
+    with run_dirs.claimed(run_dir, resume) as target:
+        data = data.check()
+        correction = correcting.correction_of(imbalance, network, data, begun)
+        job = Job(
+            network=network,
+            train=_examples(data.train),
+            val=None if data.val is None else _examples(data.val),
+            plain=augmentation.Pipeline(None, network.image_size),
+            augmented=augmented,
+            features=Features(storage=storage),
+            batch_size=batch_size,
+            multi_label=data.multi_label,
+            callbacks=callbacks,
+            verbose=verbose,
+            seed=seed,
+            correction=correction,
         )
-    job = Job(
-        network=network,
-        train=_examples(data.train),
-        val=None if data.val is None else _examples(data.val),
-        plain=augmentation.Pipeline(None, network.image_size),
-        augmented=augmented,
-        features=Features(storage=storage),
-        batch_size=batch_size,
-        multi_label=data.multi_label,
-        callbacks=callbacks,
-        verbose=verbose,
-        seed=seed,
-    )
-    done = _Done()
-    _run(job, begun, done)
+        settings = _settings(job, data)
+        if target is None:
+            return _train(model, job, plan, begun, why, Progress(), settings)
+        given = {
+            "plan": plan if isinstance(plan, str) else plan.to_dict(),
+            "augment": augment if isinstance(augment, str) else repr(augmented),
+        }
+        noted = started.record({**settings, **given, **_details(job)}, data)
+        if run_dirs.begin(target, noted, resume):
+            print(f"{target} holds this run, and it is finished: nothing is trained")
+            return run_dirs.finished(target, model)
+        unfrozen = [stage.unfreeze for stage in begun] + ["all"] * (plan == "auto")
+        run_dirs.reserve(target, checkpoint_bytes(job, unfrozen))
+        progress = Progress(target / run_dirs.CHECKPOINTS, save_freq)
+        with progress.interrupts.caught():
+            if progress.go_on(job) and verbose:
+                print(f"Going on with {target}, stage {len(progress.results) + 1}")
+            run = _train(model, job, plan, begun, why, progress, settings)
+            run = dataclasses.replace(run, run_dir=target)
+            run_dirs.finish(target, run)
+            return run
+
+
+def _train(
+    model: Any,
+    job: Job,
+    plan: str | Plan,
+    begun: Plan,
+    why: str,
+    progress: Progress,
+    settings: Mapping[str, Any],
+) -> Run:
+    """All stages, or those that are left, and the weights of the best epoch."""
+    if job.verbose and job.correction.imbalance != Imbalance():
+        print(job.correction)
+    if not progress.results and progress.found is None:
+        correcting.start(job)
+    _run(job, begun, 0, progress)
+    count = len(begun)
     if plan == "auto":
-        more, why = plans.after_head(len(data.train) / len(data.class_names), done.f1)
-        _run(job, more, done)
-    done.best.restore(job.model)
-    run = done.as_run(model, why, _settings(job, data), target)
-    if target is not None:
-        artifact.write_json(target / RECORD, run.to_dict())
-        artifact.write(model, target)
-    return run
+        classes = job.train.targets.shape[1]
+        more, why = plans.after_head(len(job.train.source) / classes, progress.f1(len(begun) - 1))
+        _run(job, more, count, progress)
+        count += len(more)
+    _run(job, correcting.last_stages(job, begun), count, progress)
+    progress.best.restore(job.model)
+    correcting.note_priors(model, job, progress.results, progress.best.epoch)
+    return Run(
+        model=model,
+        history=joined(progress.histories),
+        best_epoch=progress.best.epoch,
+        stages=tuple(progress.results),
+        plan=Plan(tuple(result.stage for result in progress.results)),
+        why=why,
+        settings=settings,
+        run_dir=None,
+        options=_options(job),
+    )
 
 
-@dataclass
-class _Done:
-    """The stages so far."""
+def _run(job: Job, stages: Iterable[Stage], first: int, progress: Progress) -> None:
+    for number, stage in enumerate(stages, first):
+        if number < len(progress.results):
+            continue
+        if job.verbose:
+            print(f"Stage {number + 1}: {stage.name}, unfreeze={stage.unfreeze!r}")
+        run_stage(correcting.for_stage(job, stage), stage, number, progress)
 
-    best: Best = field(default_factory=Best)
-    results: list[StageResult] = field(default_factory=list)
-    histories: list[History] = field(default_factory=list)
 
-    @property
-    def f1(self) -> float | None:
-        """The best validation macro F1 of the last stage."""
-        scores = self.histories[-1].get(BEST_BY)
-        return max(scores) if scores else None
-
-    def as_run(
-        self, model: Any, why: str, settings: Mapping[str, Any], run_dir: Path | None
-    ) -> Run:
-        return Run(
-            model=model,
-            history=joined(self.histories),
-            best_epoch=self.best.epoch,
-            stages=tuple(self.results),
-            plan=Plan(tuple(result.stage for result in self.results)),
-            why=why,
-            settings=settings,
-            run_dir=run_dir,
-        )
+def _options(job: Job) -> dict[str, Any]:
+    return {
+        "augment": job.augmented,
+        "imbalance": job.correction.imbalance,
+        "batch_size": job.batch_size,
+        "seed": job.seed,
+        "cache_gb": job.features.storage.memory_gb,
+        "cache_dtype": job.features.storage.dtype,
+        "verbose": job.verbose,
+    }
 
 
 def _settings(job: Job, data: ImageData) -> dict[str, Any]:
@@ -158,19 +225,23 @@ def _settings(job: Job, data: ImageData) -> dict[str, Any]:
         "image_size": job.network.image_size,
         "augment": repr(job.augmented),
         "batch_size": job.batch_size,
+        "steps_per_epoch": job.steps,
         "seed": job.seed,
+        "imbalance": job.correction.to_dict(),
     }
 
 
-def _run(job: Job, stages: Iterable[Stage], done: _Done) -> None:
-    for stage in stages:
-        number = len(done.results)
-        if job.verbose:
-            print(f"Stage {number + 1}: {stage.name}, unfreeze={stage.unfreeze!r}")
-        first_epoch = sum(result.epochs for result in done.results)
-        result, history = run_stage(job, stage, number, done.best, first_epoch)
-        done.results.append(result)
-        done.histories.append(history)
+def _details(job: Job) -> dict[str, Any]:
+    """What else must be the same for a run to go on."""
+    settings, weights = job.network.settings, job.model.weights
+    # What an earlier run noted of its labels is no setting of this one.
+    own = settings and dataclasses.replace(settings, train_prior=None, output_prior=None)
+    return {
+        "model": [list(w.shape) for w in weights] if own is None else own.to_dict(),
+        "callbacks": [type(callback).__name__ for callback in job.callbacks],
+        "cache_gb": job.features.storage.memory_gb,
+        "cache_dtype": job.features.storage.dtype,
+    }
 
 
 def _plan(plan: str | Plan, network: Network) -> tuple[Plan, str]:
@@ -182,7 +253,8 @@ def _plan(plan: str | Plan, network: Network) -> tuple[Plan, str]:
     return plans.PLANS[plan](), f"plan={plan!r} was asked for"
 
 
-def _augmented(augment: Any, image_size: int, class_counts: Any, seed: int) -> Any:
+def pipeline_of(augment: Any, image_size: int, class_counts: Any, seed: int) -> Any:
+    """The pipeline that `augment` stands for in `fine_tune`."""
     if isinstance(augment, augmentation.Pipeline):
         if augment.image_size != image_size:
             rule = f"a pipeline with the model's image_size {image_size}"
@@ -193,6 +265,20 @@ def _augmented(augment: Any, image_size: int, class_counts: Any, seed: int) -> A
     _checks.one_of("augment", augment, ["auto", *augmentation.PRESETS])
     name = augmentation.choose(class_counts) if augment == "auto" else augment
     return augmentation.preset(name, image_size, seed=seed)
+
+
+def _check_stages(plan: Plan, network: Network, data: ImageData) -> None:
+    for stage in plan:
+        freezing.freeze_plan(network.model, network.blocks, stage.unfreeze, stage.batch_norm)
+        if stage.early_stopping is not None and data.val is None:
+            rule = f"None in stage {stage.name!r}, since the data has no validation split"
+            raise _checks.fail("early_stopping", rule, stage.early_stopping)
+    if network.output is None:
+        warnings.warn(
+            f"the graph of {network.model.name} is not known, because it is a subclassed model: "
+            "its frozen part is computed in every epoch",
+            stacklevel=3,
+        )
 
 
 def _check_callbacks(callbacks: Sequence[Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from tltoolkit import _checks
+from tltoolkit import _checks, _files
 from tltoolkit.backbones.table import Backbone
 
 _LOG = logging.getLogger(__name__)
@@ -51,13 +51,13 @@ def check(weights: str | PathLike[str] | None) -> Path | None:
 
     Raises:
         TypeError: `weights` is neither None nor a string nor a path.
-        ValueError: it is a path, but not of a file that exists and has a known suffix.
+        ValueError: it is a path, but not of a local file that exists and has a known suffix.
     """
     rule = "'imagenet', None or the path of a .weights.h5, .h5 or .keras file that exists"
     if weights is None or weights == "imagenet":
         return None
     _checks.instance("weights", weights, (str, PathLike), rule)
-    path = Path(weights)
+    path = _files.local(weights)
     if path.suffix not in (".h5", ".keras") or not path.is_file():
         raise _checks.fail("weights", rule, str(weights))
     return path
@@ -110,9 +110,13 @@ def _open(path: Path) -> Iterator[tuple[h5py.File, Any]]:
         with h5py.File(path) as file:
             yield file, None
         return
-    with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as member:
+    with zipfile.ZipFile(path) as archive:
+        try:
+            _files.check_archive(archive)
+        except ValueError as error:
+            raise _MisfitError(str(error)) from error
         model = json.loads(archive.read("config.json"))
-        with h5py.File(member) as file:
+        with archive.open("model.weights.h5") as member, h5py.File(member) as file:
             yield file, model
 
 
@@ -126,14 +130,10 @@ def _variables(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
 
 
 def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
-    found = {}
-
-    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name] = item
-
-    file.visititems(visit)  # does not follow links, which could lead out of the file
-    return found
+    try:
+        return _files.arrays(file)
+    except ValueError as error:
+        raise _MisfitError(str(error)) from error
 
 
 def _from_weights(variables: Mapping[str, list[h5py.Dataset]], wanted: list[Any]) -> list[_Stored]:
@@ -259,7 +259,7 @@ def _fitting(layer: Any, stored: _Stored) -> list[np.ndarray]:
             f"{_shapes(stored.arrays)} in {stored.name}"
         )
     for array in stored.arrays:
-        if array.external or array.is_virtual or array.dtype.kind != "f":
+        if array.dtype.kind != "f":
             raise _MisfitError(f"the layer {stored.name} must hold plain arrays of floats")
     arrays = [np.asarray(array) for array in stored.arrays]
     if not all(np.isfinite(array).all() for array in arrays):

@@ -5,6 +5,7 @@ from tltoolkit.data.audit import Audit, Problem
 from tltoolkit.data.decoding import ImageError, decode
 from tltoolkit.data.directory import from_directory
 from tltoolkit.data.images import ImageData, Split
+from tltoolkit.data.stream import from_stream
 from tltoolkit.data.table import from_table
 from tltoolkit.data.tfds import from_tfds
 
@@ -17,6 +18,7 @@ __all__ = [
     "decode",
     "from_arrays",
     "from_directory",
+    "from_stream",
     "from_table",
     "from_tfds",
 ]

@@ -44,7 +44,7 @@ def from_arrays(
     _check_images(images)
     if isinstance(class_names, str):
         raise _checks.fail("class_names", "a sequence of names", class_names)
-    numbers, names = _numbered(_label_array(labels, len(images)), class_names)
+    numbers, names = numbered(_label_array(labels, len(images)), class_names)
     return assemble(
         Arrays(images),
         numbers,
@@ -63,14 +63,22 @@ def _check_images(images: Any) -> None:
     if len(images) == 0:
         raise ValueError("`images` must hold at least one image")
     if isinstance(images, np.ndarray):
-        _check_array("images", images, ("(N, H, W, 3)", "(N, H, W)"), 1)
+        check_pixels("images", images, ("(N, H, W, 3)", "(N, H, W)"), 1)
         return
     for place, image in enumerate(images):
         _checks.instance(f"images[{place}]", image, np.ndarray, "an array")
-        _check_array(f"images[{place}]", image, ("(H, W, 3)", "(H, W)"), 0)
+        check_pixels(f"images[{place}]", image, ("(H, W, 3)", "(H, W)"), 0)
 
 
-def _check_array(name: str, array: NDArray[Any], shapes: tuple[str, str], batch: int) -> None:
+def check_pixels(name: str, array: NDArray[Any], shapes: tuple[str, str], batch: int) -> None:
+    """Raise TypeError or ValueError unless an array is uint8 and of one of two shapes.
+
+    Args:
+        name: what the error calls it.
+        array: one image, or several.
+        shapes: the two, as the error says them.
+        batch: how many axes come before those of one image.
+    """
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise ValueError(f"`{name}` holds NaN or infinite pixels; pixels must be uint8, 0..255")
     if array.dtype != np.uint8:
@@ -97,9 +105,10 @@ def _label_array(labels: ArrayLike, count: int) -> NDArray[Any]:
     return array
 
 
-def _numbered(
+def numbered(
     labels: NDArray[Any], class_names: Sequence[str] | None
 ) -> tuple[Labels, tuple[str, ...]]:
+    """Class numbers, or rows of zeros and ones, and the class names; see `from_arrays`."""
     if labels.ndim == 2:
         return _multi_label(labels, class_names)
     if labels.dtype.kind in "UO" and all(isinstance(label, str) for label in labels):
@@ -107,6 +116,8 @@ def _numbered(
     if labels.dtype.kind not in "iu":
         raise _checks.fail("labels", "class numbers 0..C-1 or texts", labels)
     top = int(labels.max())
+    if class_names is None and top >= len(labels):
+        raise _checks.fail("labels", "class numbers 0..C-1 without gaps", top)
     names = tuple(map(str, range(top + 1))) if class_names is None else tuple(class_names)
     if labels.min() < 0 or top >= len(names):
         wrong = labels.min() if labels.min() < 0 else top

@@ -143,6 +143,8 @@ def assemble(
 def _check_counts(labels: Labels, class_names: tuple[str, ...]) -> None:
     if labels.ndim == 2:
         counts, enough = labels.sum(axis=0, dtype=np.int64), 1
+        if not class_names:
+            raise ValueError("at least one class is needed, found none")
     else:
         counts, enough = np.bincount(labels, minlength=len(class_names)), 2
         if len(class_names) < 2:

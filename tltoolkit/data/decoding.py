@@ -80,11 +80,7 @@ def _decode(file: IO[bytes], size: int, name: str, max_pixels: int) -> NDArray[n
         raise ImageError(name, "the file is empty")
     try:
         with Image.open(file, formats=FORMATS) as image:
-            _check_header(image, max_pixels)
-            image.load()
-            turn = _orientation(image)
-            rgb = to_rgb(image)
-            return np.asarray(rgb.transpose(turn) if turn is not None else rgb)
+            return _pixels(image, max_pixels)
     except UnidentifiedImageError as error:
         file.seek(0)
         start = file.read(16)
@@ -95,6 +91,28 @@ def _decode(file: IO[bytes], size: int, name: str, max_pixels: int) -> NDArray[n
     # Pillow's plugins raise nearly every type of exception on damaged files.
     except Exception as error:
         raise ImageError(name, str(error) or type(error).__name__) from error
+
+
+def from_pillow(image: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    """The pixels of an image that Pillow has opened, by the rules of `decode`.
+
+    Raises:
+        ImageError: its pixels cannot be read.
+    """
+    try:
+        return _pixels(image, max_pixels)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ImageError(name, str(error) or type(error).__name__) from error
+
+
+def _pixels(image: Image.Image, max_pixels: int) -> NDArray[np.uint8]:
+    _check_header(image, max_pixels)
+    image.load()
+    turn = _orientation(image)
+    rgb = to_rgb(image)
+    return np.asarray(rgb.transpose(turn) if turn is not None else rgb)
 
 
 def _check_header(image: Image.Image, max_pixels: int) -> None:

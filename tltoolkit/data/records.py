@@ -3,13 +3,14 @@
 import hashlib
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit.data.decoding import decode
+from tltoolkit.data.spool import Part, Spool
 
 
 class Reader(Protocol):
@@ -55,6 +56,54 @@ class TFRecords:
                 places.append((number, start + 12, length))
                 start += length + 16
         return places
+
+
+def spooled(spool: Spool, paths: Iterable[str], file_format: Any) -> Part:
+    """The records of files that can be read only in order, moved to a spool.
+
+    Args:
+        spool: where they are appended.
+        paths: the files.
+        file_format: the `tfds.core.FileFormat` of the files.
+
+    Raises:
+        ImportError: the package that reads the format is missing.
+        ValueError: a damaged file, or more than the spool may hold.
+    """
+    start = len(spool)
+    for path in paths:
+        for record in _in_order(path, file_format):
+            spool.append(record)
+    return Part(spool, start, len(spool))
+
+
+def _in_order(path: str, file_format: Any) -> Iterator[bytes]:
+    from tensorflow_datasets.core import file_adapters
+
+    if file_format == file_adapters.FileFormat.PARQUET:
+        yield from _parquet_records(path)
+        return
+    try:
+        records = file_adapters.ADAPTER_FOR_FORMAT[file_format].make_tf_data(path)
+    except ImportError as error:
+        package = error.name or file_format.value
+        raise ImportError(
+            f"records of the format {file_format.value} need the package {package}"
+        ) from error
+    yield from records.as_numpy_iterator()
+
+
+def _parquet_records(path: str) -> Iterator[bytes]:
+    # TensorFlow Datasets' own reader holds a whole file in memory, and slows the process down by
+    # its use of `from_generator` (see augment/dataset.py).
+    from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(16):
+                yield from (value.as_py() for value in batch["data"])
+    except (ArrowException, OSError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 class Records:

@@ -90,13 +90,7 @@ class Arrays:
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """The image as (H, W, 3) uint8 RGB."""
-        image = self._images[index]
-        if image.ndim == 2 or image.shape[2] == 1:
-            image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-        # A read-only view: what the caller does to an image must not reach the user's arrays.
-        view = image.view()
-        view.setflags(write=False)
-        return view
+        return as_rgb(self._images[index])
 
     def path(self, index: int) -> None:
         """Arrays have no file."""
@@ -118,6 +112,16 @@ class Arrays:
         """SHA-256 of shape and pixels."""
         image = self._images[index]
         return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+
+
+def as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A read-only (H, W, 3) version of (H, W, 3), (H, W, 1) or (H, W) pixels; grey is repeated."""
+    if image.ndim == 2 or image.shape[2] == 1:
+        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    # A view: what the caller does to an image must not reach the user's arrays.
+    view = image.view()
+    view.setflags(write=False)
+    return view
 
 
 def same_content(source: Source, indices: NDArray[np.int64]) -> NDArray[np.int64]:

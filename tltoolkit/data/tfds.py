@@ -1,5 +1,6 @@
 """Data sets of TensorFlow Datasets that lie on disk."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,8 +12,11 @@ from tltoolkit import _checks
 from tltoolkit.data.assemble import SPLIT_NAMES, SPLITS, assemble, check_settings, encode, tidy
 from tltoolkit.data.decoding import MAX_PIXELS
 from tltoolkit.data.images import ImageData
-from tltoolkit.data.records import Reader, Records, TFRecords, feature_bytes, parse
+from tltoolkit.data.records import Reader, Records, TFRecords, feature_bytes, parse, spooled
 from tltoolkit.data.sources import Files, Source
+from tltoolkit.data.spool import SPOOL_GB, Spool
+
+_LOG = logging.getLogger(__name__)
 
 
 def from_tfds(
@@ -27,13 +31,16 @@ def from_tfds(
     on_bad: str = "error",
     duplicates: str = "error",
     max_pixels: int = MAX_PIXELS,
+    spool_gb: float = SPOOL_GB,
+    spool_dir: str | os.PathLike[str] | None = None,
 ) -> ImageData:
-    """Labelled images of a TensorFlow Datasets data set, read in place with random access.
+    """Labelled images of a TensorFlow Datasets data set, with random access.
 
-    Takes data sets prepared as TFRecord or ArrayRecord files, and `tfds.ImageFolder`. Labels are
-    read once, here; images when asked for, by `decode`. Splits other than train, validation and
-    test, and images without a label (-1), are passed over and counted in `ImageData.skipped`.
-    Classes keep the order of the data set; slashes in their names become "_".
+    TFRecord and ArrayRecord files, and the folders of `tfds.ImageFolder`, are read in place;
+    files of the other formats are copied first, as in `from_stream`, and a log line says so.
+    Labels are read once, here; images when asked for, by `decode`. Splits other than train,
+    validation and test, and images without a label (-1), are passed over and counted in
+    `ImageData.skipped`. Classes keep the order of the data set; slashes in their names become "_".
 
     Args:
         name_or_builder: such as "beans" or "cifar10:3.0.2", or a `tfds.core.DatasetBuilder`.
@@ -48,10 +55,13 @@ def from_tfds(
         on_bad: as in `from_directory`.
         duplicates: as in `from_directory`.
         max_pixels: images of more pixels than this are errors.
+        spool_gb: as in `from_stream`, for the formats that are copied.
+        spool_dir: the same.
 
     Raises:
-        ValueError: an unknown data set or one that is not prepared, another file format, features
-            that are not an 8- or 16-bit image and classes, or a wrong argument.
+        ValueError: an unknown data set or one that is not prepared, features that are not an 8-
+            or 16-bit image and classes, or a wrong argument.
+        ImportError: the package that reads the file format is missing.
     """
     check_settings(val, test, seed)
     _checks.integer("max_pixels", max_pixels, 1)
@@ -60,7 +70,7 @@ def from_tfds(
     class_names, multi_label = _classes(builder, label)
     skipped: Counter[str] = Counter()
     splits = _splits(builder, skipped)
-    readers = _readers(builder, list(splits))
+    readers = _readers(builder, list(splits), Spool(spool_gb, spool_dir))
     found = [item for split in splits for item in _items(builder, readers, split, image, label)]
     items = [item for item in found if min(item.classes, default=0) >= 0]
     skipped["without a label"] = len(found) - len(items)
@@ -163,7 +173,7 @@ def _splits(builder: Any, skipped: Counter[str]) -> dict[str, int]:
     return splits
 
 
-def _readers(builder: Any, splits: Sequence[str]) -> dict[str, Reader]:
+def _readers(builder: Any, splits: Sequence[str], spool: Spool) -> dict[str, Reader]:
     """Random access to the records of each split; none for a folder of image files."""
     import tensorflow_datasets as tfds
 
@@ -182,10 +192,12 @@ def _readers(builder: Any, splits: Sequence[str]) -> dict[str, Reader]:
         )
 
         return {split: ArrayRecordDataSource(paths[split]) for split in splits}
-    raise ValueError(
-        f"{builder.name} is stored as {file_format.value}, which has no random access here; "
-        'prepare it again with file_format="array_record"'
+    _LOG.info(
+        "%s is stored as %s, which has no random access: it is copied to a temporary file",
+        builder.name,
+        file_format.value,
     )
+    return {split: spooled(spool, paths[split], file_format) for split in splits}
 
 
 def _items(

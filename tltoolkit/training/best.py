@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tltoolkit.callbacks import training_state
+
 BEST_BY = "val_f1_macro"
 
 
@@ -28,12 +30,11 @@ class Best:
         if BEST_BY not in logs or score(logs) > self.score:
             self.score = score(logs)
             self.epoch = epoch
-            self.weights = [variable.numpy() for variable in model.variables]
+            self.weights = training_state.values(training_state.model_variables(model))
 
     def restore(self, model: Any) -> None:
         """Give the model the weights of the best epoch."""
-        for variable, value in zip(model.variables, self.weights, strict=True):
-            variable.assign(value)
+        training_state.assign(training_state.model_variables(model), self.weights)
 
 
 class KeepBest(keras.callbacks.Callback):

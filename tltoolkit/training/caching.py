@@ -54,7 +54,9 @@ class Features:
         self.kept = {key: value for key, value in self.kept.items() if key in keys}
         missing = {k: one for k, one in zip(keys, wanted, strict=True) if k not in self.kept}
         if missing:
-            function = features.frozen_function(model, cut)
+            # Not by what is missing: a resumed run has to compute as the interrupted one did.
+            images = max(len(one.examples.source) for one in wanted)
+            function = features.frozen_function(model, cut, images)
             for key, one in missing.items():
                 self.kept[key] = self._compute(function, one, batch_size)
         return [self.kept[key] for key in keys]

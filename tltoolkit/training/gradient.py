@@ -1,72 +1,82 @@
 """A stage trained by gradient descent: compile, fit, estimate BatchNorm anew if asked."""
 
+from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tltoolkit import freezing, optimizers
 from tltoolkit.callbacks import EarlyStopping, ValidationMetrics
 from tltoolkit.callbacks.weight_average import estimate_batch_norm
-from tltoolkit.training import scoring
+from tltoolkit.training import objective, scoring
 from tltoolkit.training.best import Best, KeepBest
+from tltoolkit.training.finite import Finite
 from tltoolkit.training.job import History, Task
+from tltoolkit.training.objective import loss_of
+from tltoolkit.training.progress import Progress, StageCheckpoints
 
 # Biases, and the scales and shifts of normalisation, keep their size.
 UNDECAYED = ("bias", "gamma", "beta")
 
 
-def fit(task: Task, best: Best) -> History:
+def fit(task: Task, progress: Progress) -> History:
     """Train the stage; the model then has the weights of its last epoch."""
     trainer = task.trainer()
-    _reseed(trainer, task.seed)
-    _compile(trainer, task)
-    with task.data() as (train, val):
+    reseed(trainer, task.seed)
+    loss = loss_of(task)
+    _compile(trainer, task, loss)
+    with task.data(progress.start) as (train, val):
         fitted = trainer.fit(
             train,
             validation_data=val,
             epochs=task.stage.epochs,
             shuffle=False,
             verbose=task.job.verbose,
-            callbacks=_callbacks(task, best),
+            callbacks=[*objective.callbacks_of(task, loss), *_callbacks(task, progress)],
         )
         history: History = fitted.history
         if task.stage.batch_norm == "recalibrate":
-            _recalibrate(trainer, task, best, history, train, val)
+            _recalibrate(trainer, task, loss, progress.best, history, train, val)
     return history
 
 
-def _compile(trainer: Any, task: Task) -> None:
-    options = {
-        "from_logits": task.job.network.from_logits,
-        "label_smoothing": task.stage.label_smoothing,
-    }
-    if task.job.multi_label:
-        threshold = 0.0 if options["from_logits"] else 0.5
-        loss = keras.losses.BinaryCrossentropy(**options)
-        accuracy = keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)
-    else:
-        loss = keras.losses.CategoricalCrossentropy(**options)
-        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+def _compile(trainer: Any, task: Task, loss: Any) -> None:
+    stage, steps = task.stage, task.job.steps
+
+    def rate(factor: float) -> Any:
+        return optimizers.schedule(
+            stage.schedule,
+            float(stage.learning_rate) * factor,
+            steps * stage.epochs,
+            round(steps * stage.warmup),
+        )
+
     # XLA is slower than TensorFlow's own kernels on a CPU; elsewhere Keras decides.
     jit_compile = "auto" if tf.config.list_physical_devices("GPU") else False
-    trainer.compile(_optimizer(trainer, task), loss, metrics=[accuracy], jit_compile=jit_compile)
+    trainer.compile(
+        optimizer_of(trainer, task, rate),
+        loss,
+        metrics=objective.metrics_of(task, loss),
+        jit_compile=jit_compile,
+    )
 
 
-def _optimizer(trainer: Any, task: Task) -> Any:
-    stage, steps = task.stage, task.job.steps
+def optimizer_of(trainer: Any, task: Task, rate: Callable[[float], Any]) -> Any:
+    """A new optimizer as the stage asks for it.
+
+    Args:
+        trainer: The model that trains, its freeze plan applied.
+        task: The stage.
+        rate: From a variable's factor of `layer_decay` to a learning rate or Keras schedule.
+    """
+    stage = task.stage
     from_top = list(task.job.network.blocks.values())[::-1]
     depth = {layer: i for i, names in enumerate(from_top) for layer in names}
     trained = [(layer, v) for layer in trainer.layers for v in layer.trainable_variables]
     return optimizers.build(
         stage.optimizer,
-        lambda factor: optimizers.schedule(
-            stage.schedule,
-            stage.learning_rate * factor,
-            steps * stage.epochs,
-            round(steps * stage.warmup),
-        ),
+        rate,
         {v.path: stage.layer_decay ** depth[layer.name] for layer, v in trained},
         momentum=stage.momentum,
         weight_decay=stage.weight_decay,
@@ -75,12 +85,11 @@ def _optimizer(trainer: Any, task: Task) -> Any:
     )
 
 
-def _callbacks(task: Task, best: Best) -> list[Any]:
+def _callbacks(task: Task, progress: Progress) -> list[Any]:
     job, stage = task.job, task.stage
-    own: list[Any] = [
-        KeepBest(job.model, best, task.first_epoch),
-        keras.callbacks.TerminateOnNaN(),
-    ]
+    kept = "" if progress.directory is None else f"; a checkpoint is kept in {progress.directory}"
+    finite = Finite(task, progress.start, kept)
+    own: list[Any] = [finite, KeepBest(job.model, progress.best, task.first_epoch)]
     if job.val is not None:
         own.append(
             ValidationMetrics(
@@ -92,18 +101,21 @@ def _callbacks(task: Task, best: Best) -> list[Any]:
         )
     if stage.early_stopping is not None:
         own.append(EarlyStopping(monitor="val_loss", patience=stage.early_stopping))
-    return [*own, *job.callbacks]
+    callbacks = [*own, *job.callbacks]
+    if progress.directory is not None:
+        callbacks.append(StageCheckpoints(progress, task, callbacks, finite))
+    return callbacks
 
 
-def _reseed(trainer: Any, seed: int) -> None:
-    # Dropout draws from a generator per layer, whose state would depend on what ran before.
+def reseed(trainer: Any, seed: int) -> None:
+    """Start the generators of random layers anew, whatever ran before."""
     generators = [layer.seed_generator for layer in trainer.layers if freezing.is_random(layer)]
     for i, generator in enumerate(generators):
         generator.state.assign(np.random.SeedSequence((seed, i)).generate_state(2))
 
 
 def _recalibrate(
-    trainer: Any, task: Task, best: Best, history: History, train: Any, val: Any
+    trainer: Any, task: Task, loss: Any, best: Best, history: History, train: Any, val: Any
 ) -> None:
     """Estimate BatchNorm's averages anew, and add the outcome to the history as an epoch."""
     job = task.job
@@ -117,8 +129,7 @@ def _recalibrate(
     logs = {name: values[-1] for name, values in history.items()}
     if job.val is not None:
         outputs = trainer.predict(val, verbose=0)
-        said = job.network.probabilities(outputs, job.multi_label)
-        logs |= scoring.scores(said, job.val.targets, job.multi_label, "val_")
+        logs |= scoring.scores(task, loss, outputs, job.val.targets, "val_")
     for name, value in logs.items():
         history[name].append(value)
     best.consider(job.model, task.first_epoch + len(history["loss"]) - 1, logs)

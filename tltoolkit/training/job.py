@@ -1,18 +1,20 @@
 """What the stages of a run share, and what one stage works on."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
 import numpy as np
 
 from tltoolkit import augment, freezing
+from tltoolkit.imbalance import correct
 from tltoolkit.network import Network
 from tltoolkit.stages import Stage
-from tltoolkit.training import caching, features
+from tltoolkit.training import caching, features, made_up
 from tltoolkit.training.caching import Examples, Features, Wanted
 
 History = dict[str, list[float]]
@@ -20,7 +22,12 @@ History = dict[str, list[float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What all stages of a run share."""
+    """What all stages of a run share.
+
+    Attributes:
+        correction: What is done about class imbalance, an `imbalance.Correction`; None becomes
+            one that does nothing.
+    """
 
     network: Network
     train: Examples
@@ -33,6 +40,13 @@ class Job:
     callbacks: Sequence[Any]
     verbose: Any
     seed: int
+    correction: Any = None
+
+    def __post_init__(self) -> None:
+        if self.correction is None:
+            names = tuple(map(str, range(self.train.targets.shape[1])))
+            plain = correct("none", self.train.targets, names, self.multi_label)
+            object.__setattr__(self, "correction", plain)
 
     @property
     def model(self) -> Any:
@@ -42,7 +56,7 @@ class Job:
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
-        return -(-len(self.train.source) // self.batch_size)
+        return -(-self.correction.rows_per_epoch // self.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +82,16 @@ class Task:
         """Seed of this stage; the order of images does not depend on what is stored."""
         return self.job.seed + self.number
 
+    @property
+    def sample(self) -> Callable[[int], np.ndarray] | None:
+        """From the epoch to the training images that it shows; None shows all."""
+        return self.job.correction.sample(self.seed, self.stage.epochs)
+
+    @cached_property
+    def made_up(self) -> tuple[np.ndarray, np.ndarray]:
+        """Stored activations (1, M, F) with made-up rows, and their targets (M, C)."""
+        return made_up.rows(self.stored()[0], self.job, self.seed)
+
     def trainer(self) -> Any:
         """The part of the model that is computed at every step."""
         network = self.job.network
@@ -84,29 +108,53 @@ class Task:
             wanted.append(Wanted(examples=job.val, pipeline=job.plain))
         return job.features.get(job.model, self.tensor, job.batch_size, wanted)
 
-    def data(self) -> AbstractContextManager[tuple[Any, Any]]:
-        """Training and validation data for `fit`."""
+    def names(self, epoch: int, step: int) -> list[str]:
+        """The training images of a step."""
+        if self.job.correction.imbalance.features is not None:
+            return ["rows that were made up among the stored features"]
+        size = self.job.batch_size
+        order = self._batches().order(epoch)[step * size : (step + 1) * size]
+        return [self.job.train.source.name(int(i)) for i in order]
+
+    def data(self, start: tuple[int, int] = (0, 0)) -> AbstractContextManager[tuple[Any, Any]]:
+        """Training data for `fit`, from an epoch and a step of it on, and validation data."""
         job = self.job
         if self.tensor is None:
-            return self._pixels()
+            return self._pixels(start)
         train, *val = self.stored()
-        fed = features.feed(train, job.train.targets, job.batch_size, self.seed)
+        targets, sample = job.train.targets, self.sample
+        if job.correction.imbalance.features is not None:
+            train, targets = self.made_up
+            sample = made_up.sample(len(targets), len(job.train.targets), self.seed)
+        fed = features.feed(train, targets, job.batch_size, self.seed, start, sample)
         held = job.val and features.feed(val[0], job.val.targets, job.batch_size, None)
         return contextlib.nullcontext((fed, held))
 
+    def _batches(self, start: tuple[int, int] = (0, 0)) -> augment.Batches:
+        """The training images as pixels."""
+        job, (epoch, step) = self.job, start
+        return job.train.batches(
+            self.pipeline,
+            job.batch_size,
+            shuffle=True,
+            seed=self.seed,
+            sample=self.sample,
+            epochs_from=epoch,
+            steps_from=step,
+        )
+
     @contextlib.contextmanager
-    def _pixels(self) -> Iterator[tuple[Any, Any]]:
+    def _pixels(self, start: tuple[int, int]) -> Iterator[tuple[Any, Any]]:
         """Data sets of pixels; an image that cannot be read raises its own error."""
         job = self.job
         with contextlib.ExitStack() as stack:
 
-            def dataset(examples: Examples, pipeline: Any, **options: Any) -> Any:
-                batches = examples.batches(pipeline, job.batch_size, **options)
+            def dataset(batches: augment.Batches) -> Any:
                 stack.enter_context(batches.own_errors())
                 return batches.to_dataset().map(job.network.as_input)
 
-            train = dataset(job.train, self.pipeline, shuffle=True, seed=self.seed)
-            yield train, job.val and dataset(job.val, job.plain)
+            train = dataset(self._batches(start))
+            yield train, job.val and dataset(job.val.batches(job.plain, job.batch_size))
 
 
 def task_of(

@@ -11,6 +11,8 @@ from tltoolkit.network import probabilities
 PENALTIES = tuple(10.0 ** (k / 2) for k in range(-10, 3))
 FOLDS = 3
 PATIENCE = 2
+# Features (N, F), targets (N, C) and weights of the rows; see `solve`.
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,9 @@ def solve(
     val: tuple[np.ndarray, np.ndarray] | None,
     multi_label: bool,
     seed: int = 0,
+    *,
+    weights: np.ndarray | None = None,
+    val_weights: np.ndarray | None = None,
 ) -> Solution:
     """Logistic regression by L-BFGS, its penalty the one of least log loss on `val`.
 
@@ -47,48 +52,60 @@ def solve(
         val: Features and targets to pick the penalty by, or None.
         multi_label: Whether the C classes are independent.
         seed: Seed of the stand-in split.
+        weights: Of the rows, (N,), or of their classes, (N, C), where `multi_label`; None is 1.
+        val_weights: The same of `val`.
     """
+    fit = features, targets, weights
     if val is None:
-        picked = _without_val(features, targets, multi_label, seed)
-        return _path(features, targets, None, multi_label, (picked,))
-    return _path(features, targets, val, multi_label, PENALTIES)
+        picked = _without_val(fit, multi_label, seed)
+        return _path(fit, None, multi_label, (picked,))
+    return _path(fit, (*val, val_weights), multi_label, PENALTIES)
 
 
-def log_loss(probabilities: np.ndarray, targets: np.ndarray, multi_label: bool) -> float:
-    """Mean cross-entropy of probabilities (N, C); per class where `multi_label`."""
+def log_loss(
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    multi_label: bool,
+    weights: np.ndarray | None = None,
+) -> float:
+    """Mean cross-entropy of probabilities (N, C), weighted as in `solve`; per class where
+    `multi_label`."""
     p = probabilities.astype(np.float64).clip(np.finfo(np.float64).tiny, 1)
     if multi_label:
         absent = (1 - probabilities.astype(np.float64)).clip(np.finfo(np.float64).tiny, 1)
-        return float(-np.mean(targets * np.log(p) + (1 - targets) * np.log(absent)))
-    return float(-np.mean((targets * np.log(p)).sum(1)))
+        losses = -(targets * np.log(p) + (1 - targets) * np.log(absent))
+    else:
+        losses = -(targets * np.log(p)).sum(1)
+    return float(np.average(losses, weights=weights))
 
 
-def _without_val(features: np.ndarray, targets: np.ndarray, multi_label: bool, seed: int) -> float:
+def _without_val(rows: Rows, multi_label: bool, seed: int) -> float:
     from sklearn.model_selection import KFold, StratifiedKFold
 
+    features, targets, weights = rows
     rare = multi_label or targets.sum(0).min() < FOLDS
     splitter = (KFold if rare else StratifiedKFold)(FOLDS, shuffle=True, random_state=seed)
     fit, held = next(splitter.split(features, targets.argmax(1)))
-    val = features[held], targets[held]
-    return _path(features[fit], targets[fit], val, multi_label, PENALTIES).penalty
+    parts = [
+        (features[i], targets[i], None if weights is None else weights[i]) for i in (fit, held)
+    ]
+    return _path(parts[0], parts[1], multi_label, PENALTIES).penalty
 
 
-def _path(
-    features: np.ndarray,
-    targets: np.ndarray,
-    val: tuple[np.ndarray, np.ndarray] | None,
-    multi_label: bool,
-    penalties: tuple[float, ...],
-) -> Solution:
-    features = features.astype(np.float64)
+def _path(fit: Rows, val: Rows | None, multi_label: bool, penalties: tuple[float, ...]) -> Solution:
+    features, targets, row_weights = fit[0].astype(np.float64), *fit[1:]
     mean, std = features.mean(0), features.std(0)
     std[std == 0] = 1  # a feature that never varied says nothing, and must not when it does
     scaled = (features - mean) / std
+    # Under an L2 penalty the solution lies in the span of the rows: with few of them it is
+    # found among as many numbers instead of among all features, which is the same and quicker.
+    span = np.linalg.qr(scaled.T)[0] if len(scaled) < scaled.shape[1] else None
+    scaled = scaled if span is None else scaled @ span
     best, least, worse = None, np.inf, 0
     models = _models(targets.shape[1], multi_label)
     for penalty in penalties:
-        weights, intercepts = _fit(models, scaled, targets, multi_label, penalty)
-        kernel = (weights / std).T
+        weights, intercepts = _fit(models, (scaled, targets, row_weights), multi_label, penalty)
+        kernel = (weights if span is None else weights @ span.T).T / std[:, None]
         found = Solution(
             kernel=kernel.astype(np.float32),
             bias=(intercepts - mean @ kernel).astype(np.float32),
@@ -104,9 +121,9 @@ def _path(
     return best
 
 
-def _loss(found: Solution, val: tuple[np.ndarray, np.ndarray], multi_label: bool) -> float:
+def _loss(found: Solution, val: Rows, multi_label: bool) -> float:
     said = probabilities(val[0] @ found.kernel + found.bias, multi_label)
-    return log_loss(said, val[1], multi_label)
+    return log_loss(said, val[1], multi_label, val[2])
 
 
 def _models(classes: int, multi_label: bool) -> list[Any]:
@@ -117,12 +134,14 @@ def _models(classes: int, multi_label: bool) -> list[Any]:
 
 
 def _fit(
-    models: list[Any], scaled: np.ndarray, targets: np.ndarray, multi_label: bool, penalty: float
+    models: list[Any], rows: Rows, multi_label: bool, penalty: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights (C, F) and intercepts (C,)."""
+    scaled, targets, row_weights = rows
     labels = targets.T if multi_label else targets.argmax(1)[None]
-    for model, column in zip(models, labels, strict=True):
-        model.set_params(C=penalty).fit(scaled, column)
+    for i, (model, column) in enumerate(zip(models, labels, strict=True)):
+        given = row_weights[:, i] if multi_label and row_weights is not None else row_weights
+        model.set_params(C=penalty).fit(scaled, column, sample_weight=given)
     weights = np.concatenate([model.coef_ for model in models])
     intercepts = np.concatenate([model.intercept_ for model in models])
     if not multi_label and len(weights) == 1:

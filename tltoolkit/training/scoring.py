@@ -1,21 +1,22 @@
-"""Loss, accuracy and exact macro F1 of probabilities, as the history of a run names them."""
+"""Loss, accuracy and exact macro F1 of a stage's outputs, as the history of a run names them."""
+
+from typing import Any
 
 import numpy as np
 
 from tltoolkit.evaluation import Report
-from tltoolkit.training import probe
+from tltoolkit.training import objective
+from tltoolkit.training.job import Task
 
 
 def scores(
-    probabilities: np.ndarray, targets: np.ndarray, multi_label: bool, prefix: str
+    task: Task, loss: Any, outputs: np.ndarray, targets: np.ndarray, prefix: str
 ) -> dict[str, float]:
-    """`loss` and `accuracy` of (N, C) probabilities and targets; with a prefix also `f1_macro`."""
-    labels = targets.astype(np.int64) if multi_label else targets.argmax(1)
-    said = (probabilities >= 0.5) if multi_label else probabilities.argmax(1)
-    found = {
-        "loss": probe.log_loss(probabilities, targets, multi_label),
-        "accuracy": float((said == labels).mean()),
-    }
+    """What `fit` would log of outputs and targets (N, C); with a prefix also `f1_macro`."""
+    found = objective.values(task, loss, outputs, targets)
     if prefix:
-        found["f1_macro"] = float(Report.from_predictions(labels, probabilities).f1_macro)
+        several = task.job.multi_label
+        labels = targets.astype(np.int64) if several else targets.argmax(1)
+        said = task.job.network.probabilities(outputs, several)
+        found["f1_macro"] = float(Report.from_predictions(labels, said).f1_macro)
     return {prefix + name: value for name, value in found.items()}

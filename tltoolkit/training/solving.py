@@ -7,12 +7,12 @@ import numpy as np
 
 from tltoolkit import _checks, freezing
 from tltoolkit.network import Network, probabilities
-from tltoolkit.training import probe, scoring
-from tltoolkit.training.best import Best
+from tltoolkit.training import objective, probe, scoring
 from tltoolkit.training.job import History, Task
+from tltoolkit.training.progress import Progress
 
 
-def fit(task: Task, best: Best) -> History:
+def fit(task: Task, progress: Progress) -> History:
     """Solve the head and give it to the model; the history has one epoch.
 
     Raises:
@@ -23,27 +23,47 @@ def fit(task: Task, best: Best) -> History:
     if dense is None:
         rule = "one whose head is one dense layer with a bias, for optimizer='lbfgs'"
         raise _checks.fail("model", rule, job.network.blocks[freezing.HEAD])
-    stored, *val = task.stored()
-    # Every stored version of an image is a row of its own.
-    rows = stored.reshape(-1, stored.shape[-1])
-    targets = np.tile(job.train.targets, (task.views, 1))
-    held = None if job.val is None else (val[0][0], job.val.targets)
-    found = probe.solve(rows, targets, held, job.multi_label, task.seed)
+    rows, targets = _rows(task)
+    held = None if job.val is None else (task.stored()[1][0], job.val.targets)
+    correction, made_up = job.correction, job.correction.imbalance.features is not None
+    found = probe.solve(
+        rows,
+        targets,
+        held,
+        job.multi_label,
+        task.seed,
+        weights=correction.solver_weights(targets, made_up),
+        val_weights=None if held is None else correction.solver_weights(held[1]),
+    )
+    offsets = correction.offsets
+    bias = found.bias if offsets is None else found.bias - offsets
     dense.kernel.assign(found.kernel)
-    dense.bias.assign(found.bias)
+    dense.bias.assign(bias)
+    loss = objective.loss_of(task)
 
     def scores(features: np.ndarray, targets: np.ndarray, prefix: str) -> dict[str, float]:
-        logits = features @ found.kernel + found.bias
-        said = probabilities(logits, job.multi_label)
-        return scoring.scores(said, targets, job.multi_label, prefix)
+        outputs = features @ found.kernel + bias
+        if not job.network.from_logits:
+            outputs = probabilities(outputs, job.multi_label)
+        return scoring.scores(task, loss, outputs, targets, prefix)
 
     logs = scores(rows, targets, "")
     if held is not None:
         logs |= scores(*held, "val_")
     if job.verbose:
         print(" - ".join(f"{name}: {value:.4f}" for name, value in logs.items()))
-    best.consider(job.model, task.first_epoch, logs)
+    progress.best.consider(job.model, task.first_epoch, logs)
     return {name: [value] for name, value in logs.items()}
+
+
+def _rows(task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Features (M, F) and targets (M, C): every stored version of an image is a row of its own."""
+    if task.job.correction.imbalance.features is not None:
+        rows, targets = task.made_up
+        return rows[0], targets
+    stored = task.stored()[0]
+    targets = np.tile(task.job.train.targets, (task.views, 1))
+    return stored.reshape(-1, stored.shape[-1]), targets
 
 
 def linear_head(network: Network) -> Any | None:

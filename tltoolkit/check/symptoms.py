@@ -1,0 +1,124 @@
+"""What keeps any network from learning, found before it trains. Each gives a sentence, or ""."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tltoolkit import freezing
+from tltoolkit.check.memorise import Subject
+from tltoolkit.network import Network
+from tltoolkit.training.job import Job
+
+# Rows of the batch that are looked at.
+ROWS = 5
+
+
+def of_layers(network: Network) -> str:
+    """Nothing trains, or the head does not."""
+    if not network.model.trainable_variables:
+        return "nothing trains: every layer is frozen (see tl.freeze)"
+    head = set(network.blocks[freezing.HEAD])
+    frozen = [
+        weight.path
+        for layer in network.model.layers
+        if layer.name in head and layer.weights and not layer.trainable_variables
+        for weight in layer.weights
+    ]
+    trains = any(layer.trainable_variables for layer in network.model.layers if layer.name in head)
+    return "" if trains else f"the head is frozen: {_some(frozen)} do not train (see tl.freeze)"
+
+
+def of_images(job: Job) -> str:
+    """Images that come differently each time, or that have two labels."""
+    source = job.train.source
+    first, second = (_digests(job) for _ in range(2))
+    changed = [i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
+    if changed:
+        swapped = set(first) == set(second)
+        what = "other images' pixels" if swapped else "other pixels"
+        return (
+            f"images and labels are not paired: read a second time, {len(changed)} of "
+            f"{len(first)} images have {what}, such as {source.name(changed[0])}"
+        )
+    seen: dict[str, int] = {}
+    for i, digest in enumerate(first):
+        other = seen.setdefault(digest, i)
+        if not np.array_equal(job.train.targets[i], job.train.targets[other]):
+            return (
+                f"one image has two labels: {source.name(other)} ({source.label_text(other)}) and "
+                f"{source.name(i)} ({source.label_text(i)}) are the same to the model"
+            )
+    return ""
+
+
+def of_gradients(subject: Subject) -> str:
+    """Variables that train and get no gradient."""
+    subject.reset()
+    variables = subject.trainer.trainable_variables
+    with tf.GradientTape() as tape:
+        value = subject.loss(subject.y, subject.trainer(subject.x, training=True))
+    gradients = tape.gradient(value, variables)
+    subject.reset()
+    missing = [v.path for v, g in zip(variables, gradients, strict=True) if g is None]
+    if missing:
+        return f"no gradient reaches {_some(missing)}: the loss does not depend on them"
+    if not np.isfinite(float(value)):
+        return f"the loss of the first step is {float(value)}; look at the range of the inputs"
+    if not any(np.any(tf.convert_to_tensor(g).numpy()) for g in gradients):
+        return "all gradients are zero: dead units, or outputs that are saturated from the start"
+    return ""
+
+
+def of_rows(subject: Subject) -> str:
+    """Outputs that belong to another row of the batch than their own, or to none.
+
+    Row i of the outputs must depend most on row i of the inputs.
+    """
+    rows = range(min(ROWS, len(subject.y)))
+    subject.reset()
+    x = tf.convert_to_tensor(subject.x)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        outputs = subject.trainer(x, training=True)
+        # The sum of a softmax is always 1, its squares are not.
+        parts = [tf.reduce_sum(tf.square(outputs[i])) for i in rows]
+    depends = [tape.gradient(part, x) for part in parts]
+    subject.reset()
+    if any(gradient is None for gradient in depends):
+        return ""  # a preprocessing without gradients says nothing
+    strength = np.array([_strength(gradient) for gradient in depends])
+    if not strength.any():
+        return "the outputs do not depend on the images: dead units, or layers that forget them"
+    alive = strength.any(1)
+    astray = int((strength.argmax(1) != np.arange(len(strength)))[alive].sum())
+    if 2 * astray > alive.sum():
+        return (
+            "a layer mixes up the images of a batch: in training, outputs depend on the images "
+            f"of other rows ({astray} of {int(alive.sum())} rows), so labels are not paired"
+        )
+    return ""
+
+
+def _strength(gradient: Any) -> Any:
+    """How much each row of the inputs matters: (N,)."""
+    flat = tf.reshape(gradient, (len(gradient), -1))
+    return tf.norm(flat, axis=1).numpy()
+
+
+def _digests(job: Job) -> list[str]:
+    """SHA-256 of each image as the model gets it."""
+    batches = job.train.batches(job.augmented, job.batch_size)
+    return [
+        hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
+        for images, _ in batches
+        for image in images
+    ]
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

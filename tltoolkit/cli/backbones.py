@@ -1,0 +1,27 @@
+"""List the pretrained backbones."""
+
+import argparse
+import dataclasses
+import json
+from typing import TextIO
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """It has no options of its own."""
+
+
+def run(args: argparse.Namespace, out: TextIO) -> int:
+    """Print the table."""
+    from tltoolkit import backbones
+
+    found = [backbones.get(name) for name in backbones.names()]
+    if args.json:
+        shown = ("name", "family", "parameters", "image_size", "min_size", "blocks", "next")
+        rows = [{name: dataclasses.asdict(one)[name] for name in shown} for one in found]
+        print(json.dumps(rows, indent=2), file=out)
+        return 0
+    print(f"{'name':<20}{'parameters':>12}{'pixels':>8}  next larger", file=out)
+    for one in found:
+        size = f"{one.parameters / 1e6:.1f} M"
+        print(f"{one.name:<20}{size:>12}{one.image_size:>8}  {one.next or ''}".rstrip(), file=out)
+    return 0

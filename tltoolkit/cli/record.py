@@ -1,0 +1,57 @@
+"""command.json: the settings of `tltoolkit fit` in its run directory, for `--from`."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from tltoolkit import _files
+
+COMMAND = "command.json"
+FORMAT = 1
+
+
+def exists(run_dir: str) -> bool:
+    """Whether a run directory tells its command."""
+    return (_files.local(run_dir) / COMMAND).is_file()
+
+
+def read(run_dir: str) -> dict[str, Any]:
+    """`settings`, `fingerprint` of the data and the rest of a run directory's record.
+
+    Raises:
+        FileNotFoundError, ValueError: There is none, or it is of another form.
+    """
+    path = _files.local(run_dir) / COMMAND
+    values = _files.parse_json(_files.read(path), path)
+    if values.get("format") != FORMAT:
+        raise ValueError(f"{path}: format must be {FORMAT}, not {values.get('format')!r}")
+    if not isinstance(values.get("settings"), dict) or "fingerprint" not in values:
+        raise ValueError(f"{path} must have settings and a fingerprint")
+    return values
+
+
+def fingerprint(data: Any, root: str) -> str:
+    """SHA-256 over path below `root`, size and label of every image, whatever its split."""
+    folder = root if os.path.isdir(root) else os.path.dirname(root)
+    rows = sorted(
+        f"{os.path.relpath(path, folder)!r} {split.source.size(index)} {split.label_text(i)!r}"
+        for split in data.splits.values()
+        for i, (path, index) in enumerate(zip(split.paths, split.indices.tolist(), strict=True))
+    )
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def write(run_dir: str, settings: Mapping[str, Any], fingerprint: str) -> None:
+    """Record a command where no run has begun yet; anything else is left to `fine_tune`."""
+    from tltoolkit.artifact import write_json
+    from tltoolkit.run_dir import EARLY
+
+    target = _files.local(run_dir)
+    held = [path.name for path in target.iterdir()] if target.is_dir() else []
+    if set(held) - EARLY or (target.exists() and not target.is_dir()):
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    values = {"format": FORMAT, "settings": dict(settings), "fingerprint": fingerprint}
+    write_json(target / COMMAND, {**values, "command": sys.argv})

@@ -1,0 +1,60 @@
+"""Rows of predictions as CSV or JSON lines."""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO
+
+from tltoolkit.data.decoding import printable
+from tltoolkit.predictor import BadImage, Prediction
+
+COLUMNS = ("image", "label", "probability", "abstained", "error")
+# Spreadsheets run text that begins so.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+Answer = Prediction | BadImage
+
+
+def writer(
+    file: TextIO, class_names: Sequence[str], as_json: bool, probabilities: bool
+) -> Callable[[str, Answer], bool]:
+    """A function that writes the row of a path and its answer, and tells whether it was bad."""
+    if as_json:
+        return lambda path, answer: _json_row(file, path, answer)
+    table = csv.writer(file, lineterminator="\n")
+    shown = tuple(class_names) if probabilities else ()
+    table.writerow([*COLUMNS, *(_cell(f"probability of {name}") for name in shown)])
+
+    def write(path: str, answer: Answer) -> bool:
+        image = _cell(printable(path))
+        if isinstance(answer, BadImage):
+            table.writerow([image, "", "", "", _cell(answer.reason), *[""] * len(shown)])
+            return True
+        values = [f"{answer.probabilities[name]:.6g}" for name in shown]
+        label = answer.label if isinstance(answer.label, str) else "|".join(answer.label)
+        sure = f"{answer.probability:.6g}"
+        table.writerow([image, _cell(label), sure, int(answer.abstained), "", *values])
+        return False
+
+    return write
+
+
+def _json_row(file: TextIO, path: str, answer: Answer) -> bool:
+    bad = isinstance(answer, BadImage)
+    row: dict[str, Any] = {"image": printable(path)}
+    if isinstance(answer, BadImage):
+        row["error"] = answer.reason
+    else:
+        row |= {
+            "label": answer.label,
+            "probability": answer.probability,
+            "abstained": answer.abstained,
+            "probabilities": answer.probabilities,
+        }
+    file.write(json.dumps(row, ensure_ascii=True) + "\n")
+    return bad
+
+
+def _cell(text: str) -> str:
+    """Text that a spreadsheet shows and does not run; JSON lines have it as it is."""
+    return "'" + text if text.startswith(_FORMULA) else text

@@ -1,0 +1,62 @@
+"""Search for the best settings in a space."""
+
+import argparse
+import json
+from typing import Any, TextIO
+
+from tltoolkit.cli import options, settings
+
+EPILOG = """\
+The space is a YAML file of settings of stages, heads and classifiers: a list is a choice,
+{low: 1.0e-4, high: 0.1, log: true} a range, anything else fixed. An interrupted search goes on with
+the same command and --storage."""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.epilog = EPILOG
+    options.add_data(parser)
+    add = parser.add_argument
+    add("--space", required=True, metavar="FILE", help="YAML file of what may vary")
+    add("--trials", type=int, help="20, or the whole grid, if left out")
+    add("--sampler", default="random", help="random (default), tpe or grid")
+    add("--storage", metavar="FILE", help="keeps the trials; or a database address")
+    add("--weights", default="imagenet", help="imagenet (default), none, or a file of weights")
+    add("--write-plan", metavar="FILE", help="a new file for the best plan, for fit --plan")
+
+
+def run(args: argparse.Namespace, out: TextIO) -> int:
+    """Print the best trials."""
+    space = {name: _values(value) for name, value in settings.read(args.space).items()}
+    tl = options.toolkit(args)
+    found = tl.tune.search(
+        options.load_data(args),
+        space,
+        trials=args.trials,
+        sampler=args.sampler,
+        storage=args.storage,
+        seed=args.seed,
+        weights=options.weights(args),
+        verbose=options.verbose() != 0,
+    )
+    if args.write_plan:
+        with open(args.write_plan, "x", encoding="utf-8") as file:
+            file.write(found.plan.to_yaml())
+    told = {
+        "score": found.score,
+        "settings": dict(found.settings),
+        "plan": found.plan.to_dict(),
+        "batch_size": found.batch_size,
+        "trials": json.loads(found.trials.to_json(orient="records")),
+    }
+    print(json.dumps(told, indent=2, default=repr) if args.json else found, file=out)
+    return 0
+
+
+def _values(value: Any) -> Any:
+    """What YAML says of a setting, as `tl.tune.search` takes it."""
+    if not isinstance(value, dict):
+        return value
+    if not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
+        raise ValueError(f"a range in the space must have low, high and log, not {list(value)}")
+    return (value["low"], value["high"], *["log"] * bool(value.get("log")))

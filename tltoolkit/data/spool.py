@@ -1,0 +1,152 @@
+"""What came as a stream, kept in a file without a name: random access to what had none."""
+
+import hashlib
+import os
+import tempfile
+from array import array
+from dataclasses import dataclass
+from functools import cached_property
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tltoolkit import _checks
+from tltoolkit.data.decoding import decode
+from tltoolkit.data.sources import as_rgb
+
+# Larger than most data sets of photographs, smaller than most disks.
+SPOOL_GB = 20.0
+
+
+class Spool:
+    """Byte strings by number, in a temporary file; 8 bytes of memory for each.
+
+    The file has no name, so it is gone with the process, however that ends.
+
+    Args:
+        gb: the file's largest size in GiB, > 0; the user's `spool_gb`.
+        directory: where the file is made, the user's `spool_dir`; None takes the system's
+            temporary folder.
+
+    Raises:
+        ValueError: a size out of range, or a folder that takes no files.
+    """
+
+    def __init__(self, gb: float, directory: str | os.PathLike[str] | None = None) -> None:
+        _checks.number("spool_gb", gb, above=0)
+        if directory is not None and not os.access(directory, os.W_OK | os.X_OK):
+            raise _checks.fail("spool_dir", "a folder to which files can be written", directory)
+        self._gb = gb
+        self._directory = directory
+        self._starts = array("q", [0])
+
+    @cached_property
+    def _file(self) -> IO[bytes]:
+        # No buffer: what does not fit the disk is known at once, and reads see every write.
+        return tempfile.TemporaryFile(dir=self._directory, buffering=0)
+
+    def __len__(self) -> int:
+        """How many byte strings there are."""
+        return len(self._starts) - 1
+
+    def append(self, content: bytes) -> None:
+        """Add one more at the end.
+
+        Raises:
+            ValueError: it would make the file larger than `gb`.
+            OSError: the disk is full.
+        """
+        end = self._starts[-1] + len(content)
+        if end > self._gb * 2**30:
+            rule = (
+                f"larger: {len(self)} examples of the stream fill it, and there are more (one "
+                "that repeats without end must be cut: dataset.take(n), itertools.islice)"
+            )
+            raise _checks.fail("spool_gb", rule, self._gb)
+        try:
+            _write(self._file.fileno(), content)
+        except OSError as error:
+            where = self._directory or tempfile.gettempdir()
+            raise OSError(
+                f"after {len(self)} examples of the stream ({end / 2**30:.2f} GiB) no more can be "
+                f"written to {where}: {error.strerror}; pass `spool_dir`, a folder with more room"
+            ) from error
+        self._starts.append(end)
+
+    def size(self, index: int) -> int:
+        """Length of number `index`."""
+        return self._starts[index + 1] - self._starts[index]
+
+    def read(self, index: int) -> bytes:
+        """Number `index`. Safe to call from many threads at once."""
+        return os.pread(self._file.fileno(), self.size(index), self._starts[index])
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The byte strings `start` <= number < `stop` of a spool, numbered from 0."""
+
+    spool: Spool
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, index: int) -> bytes:
+        return self.spool.read(self.start + index)
+
+
+class SpooledImages:
+    """Images in a spool: files as they came, or bare pixels.
+
+    Args:
+        spool: one byte string per image.
+        shapes: (N, 3) the height, width and channels (1 or 3) of bare pixels; zeros for a file.
+        max_pixels: the largest width * height to decode.
+    """
+
+    def __init__(self, spool: Spool, shapes: NDArray[np.int32], max_pixels: int) -> None:
+        self._spool = spool
+        self._shapes = shapes
+        self._max_pixels = max_pixels
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self._spool)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The image as read-only (H, W, 3) uint8 RGB; ImageError names one it cannot read."""
+        content, shape = self._spool.read(index), self._shapes[index]
+        if shape.any():
+            return as_rgb(np.frombuffer(content, np.uint8).reshape(shape))
+        return decode(content, name=self.name(index), max_pixels=self._max_pixels)
+
+    def path(self, index: int) -> None:
+        """The images of a stream have no file of their own."""
+        return None
+
+    def name(self, index: int) -> str:
+        """The place in the stream, counted from 0."""
+        return f"example {index} of the stream"
+
+    def size(self, index: int) -> int:
+        """Bytes of the file or of the pixels."""
+        return self._spool.size(index)
+
+    def stamp(self, index: int) -> None:
+        """Verdicts on the images of a stream are not remembered."""
+        return None
+
+    def digest(self, index: int) -> str:
+        """SHA-256 of the shape, if these are bare pixels, and the content."""
+        shape = self._shapes[index]
+        prefix = repr(shape.tolist()).encode() if shape.any() else b""
+        return hashlib.sha256(prefix + self._spool.read(index)).hexdigest()

@@ -1,0 +1,113 @@
+"""A `.keras` file of somebody else's, read on explicit request and only as data."""
+
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+from keras.src.backend.common import global_state
+from keras.src.saving.serialization_lib import SafeModeScope
+
+from tltoolkit import _checks, _files, verified
+from tltoolkit.evaluation import Decision
+from tltoolkit.network import network_of
+from tltoolkit.predictor import Predictor
+
+# Keras layers that hold code or run a graph from elsewhere.
+CODE = ("Lambda", "__lambda__", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper")
+_DAMAGE = (*verified.DAMAGE, zipfile.BadZipFile, EOFError, AttributeError, RecursionError)
+
+
+def load(path: str | Path, class_names: Sequence[str], multi_label: bool = False) -> Predictor:
+    """Read a classifier that Keras saved, such as `model.keras` of a run with your own model.
+
+    Its layers must be Keras' own, or registered by code that you have imported
+    (`keras.saving.register_keras_serializable`). The sizes of all parts are compared with one
+    another before anything is read, whatever `keras.config.enable_unsafe_deserialization` says.
+
+    Args:
+        path: A local `.keras` file.
+        class_names: Names of the C classes in the order of the model's scores.
+        multi_label: Whether an image may have several labels.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A link, a layer with code in it, sizes that do not fit, or a model of another
+            form than from one image to one row of scores.
+    """
+    source = _files.local(path)
+    if source.suffix != ".keras":
+        raise _checks.fail("path", "a .keras file", str(path))
+    _files.regular(source)
+    try:
+        with zipfile.ZipFile(source) as archive:
+            _files.check_archive(archive)
+            config = _files.parse_json(archive.read("config.json"), "config.json")
+            _check_code(config)
+            with archive.open("model.weights.h5") as member, h5py.File(member) as file:
+                stored = [array.shape for array in _model_arrays(file)]
+        # Keras' own `safe_mode=True` gives way to what the process has opted for.
+        with SafeModeScope(safe_mode=True):
+            verified.check_shapes(_unallocated(config).variables, stored)
+            model = keras.saving.load_model(source, compile=False, safe_mode=True)
+    except _DAMAGE as error:
+        first = str(error).strip().split("\n")[0]
+        raise ValueError(f"{source} is not loaded: {first}") from error
+    verified.check_finite(model, source)
+    network_of(model).check_classes("class_names", tuple(class_names), multi_label)
+    decision = Decision(multi_label=multi_label)
+    return Predictor(model=model, class_names=tuple(class_names), decision=decision)
+
+
+def _check_code(config: Any) -> None:
+    """Raise ValueError if a configuration names code that is neither Keras' nor registered."""
+    for node in _mappings(config):
+        name, module = node.get("class_name"), node.get("module")
+        registered = node.get("registered_name")
+        # Keras puts module and name together, so that either may hold a part of the other.
+        called = {re.split(r"[.>]", str(part))[-1] for part in (name, registered)}
+        if found := called.intersection(CODE):
+            raise ValueError(f"it has a {found.pop()} layer, which is code")
+        ours = registered is not None and keras.saving.get_registered_object(registered)
+        if module is not None and not _of_keras(module) and not ours:
+            raise ValueError(f"it names {module}.{name}, which is neither Keras' nor registered")
+
+
+def _of_keras(module: Any) -> bool:
+    return isinstance(module, str) and (
+        module in ("keras", "builtins") or module.startswith("keras.")
+    )
+
+
+def _mappings(config: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping in plain data, however deep."""
+    left = [config]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            yield item
+            left += item.values()
+        elif isinstance(item, list):
+            left += item
+
+
+def _model_arrays(file: h5py.File) -> Iterator[h5py.Dataset]:
+    # A compiled model's optimizer lies beside its layers, and is not loaded.
+    for name, array in _files.arrays(file).items():
+        if not name.startswith("optimizer/"):
+            yield array
+
+
+def _unallocated(config: dict[str, Any]) -> Any:
+    """The model of a configuration, its variables without values."""
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            return keras.saving.deserialize_keras_object(
+                {**config, "compile_config": None}, safe_mode=True
+            )
+    finally:
+        # Keras lists them to give them values later, which nobody will need.
+        global_state.set_global_attribute("uninitialized_variables", [])

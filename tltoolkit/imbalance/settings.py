@@ -1,0 +1,167 @@
+"""What is done about class imbalance: one object, checked at birth."""
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from tltoolkit import _checks
+from tltoolkit.imbalance.labels import check_counts
+from tltoolkit.imbalance.sampling import SAMPLINGS
+from tltoolkit.imbalance.synthetic import SYNTHETIC, check_sampler
+from tltoolkit.imbalance.weights import WEIGHTS
+
+LOSSES = ("cross_entropy", "focal", "balanced_focal", "logit_adjusted", "ldam", "asymmetric")
+ADJUSTMENTS = ("logit", "retrain")
+# The largest class over the smallest one from which "auto" corrects.
+RATIO = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imbalance:
+    """What training does about classes of different size. Any of these, usually one.
+
+    Args:
+        weights: How much classes count in the loss: `"balanced"`, `"effective"`, or a mapping
+            from class name or number to a weight above 0; see `imbalance.class_weights`.
+        sampling: Which images an epoch shows: `"oversample"`, `"undersample"`, `"sqrt"`,
+            `"balanced"`, `"progressive"` (over the epochs of a stage), or an imbalanced-learn
+            sampler that selects rows by their labels; see `imbalance.epoch_rows`. A head that
+            is solved takes the rates of the classes as weights instead of drawing.
+        features: Makes up rows of stored features: `"smote"`, `"borderline_smote"`,
+            `"svm_smote"`, `"adasyn"` or an imbalanced-learn sampler; see `imbalance.resample`.
+            Needs stages that train a head on vectors, such as `plan="linear_probe"`, and is
+            taken to level the classes.
+        loss: `"cross_entropy"`, `"focal"`, `"balanced_focal"`, `"logit_adjusted"`, `"ldam"`
+            (its weights, effective ones or those given, count from the last fifth of a stage
+            on) or, for multi-label, `"asymmetric"`; see
+            `tltoolkit.losses`. A head that is solved takes cross-entropy, with the weights of
+            `"balanced_focal"` and the correction of `"logit_adjusted"`.
+        adjust: `"logit"` subtracts what the training prior adds to the logits, by the bias of
+            the model's last layer, so that scores, files and predictions all have it;
+            `"retrain"` adds a last stage "retrain" that trains the head alone on balanced
+            classes (Kang et al. 2020), unless the plan has one. See `imbalance.logit_offsets`.
+        beta: Of effective weights, in (0, 1).
+        gamma: Of focal losses, >= 0.
+        tau: Of logit adjustment, above 0: 1 corrects fully, less corrects less.
+        margin: Of LDAM: that of the rarest class, above 0.
+
+    Raises:
+        ValueError: An unknown name or a value out of range.
+        TypeError: Something of another type.
+
+    Warns:
+        UserWarning: Several of these correct the same thing; it says what to leave out.
+    """
+
+    weights: str | Mapping[Any, float] | None = None
+    sampling: Any = None
+    features: Any = None
+    loss: str = "cross_entropy"
+    adjust: str | None = None
+    beta: float = 0.9999
+    gamma: float = 2.0
+    tau: float = 1.0
+    margin: float = 0.5
+
+    def __post_init__(self) -> None:
+        if isinstance(self.weights, Mapping):
+            object.__setattr__(self, "weights", dict(self.weights))
+        elif self.weights is not None:
+            rule = "None, a name or a mapping from class to weight"
+            _checks.instance("weights", self.weights, str, rule)
+            _checks.one_of("weights", self.weights, WEIGHTS)
+        _check_method("sampling", self.sampling, SAMPLINGS)
+        _check_method("features", self.features, tuple(SYNTHETIC))
+        _checks.one_of("loss", self.loss, LOSSES)
+        _checks.one_of("adjust", self.adjust, (None, *ADJUSTMENTS))
+        _checks.number("beta", self.beta, above=0, below=1)
+        _checks.number("gamma", self.gamma, 0)
+        _checks.number("tau", self.tau, above=0)
+        _checks.number("margin", self.margin, above=0)
+        self._warn()
+
+    @classmethod
+    def named(cls, method: str) -> "Imbalance":
+        """The settings that one name stands for, such as "balanced" for the weights.
+
+        Raises:
+            ValueError: No such name.
+        """
+        _checks.one_of("imbalance", method, METHODS)
+        return cls(**METHODS[method])
+
+    def check_labels(self, multi_label: bool) -> None:
+        """Raise ValueError where a method does not know this kind of labels."""
+        if self.loss == "asymmetric" and not multi_label:
+            raise _checks.fail("loss", "another one, since 'asymmetric' is for multi-label", "")
+        if not multi_label:
+            return
+        if self.loss == "ldam":
+            raise _checks.fail("loss", "another one for multi-label data", self.loss)
+        if self.features is not None:
+            raise _checks.fail("features", "None for multi-label data", self.features)
+        if not isinstance(self.sampling, (str, type(None))):
+            raise _checks.fail("sampling", "a name for multi-label data", self.sampling)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What differs from doing nothing, as plain data; samplers as their text."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        changed = {name: v for name, v in values.items() if v != defaults[name]}
+        plain = (str, float, int, type(None))
+        if isinstance(self.weights, dict):
+            changed["weights"] = {str(key): float(w) for key, w in self.weights.items()}
+        return {n: v if isinstance(v, (*plain, dict)) else repr(v) for n, v in changed.items()}
+
+    def _warn(self) -> None:
+        # Ordered by what to keep; weights of one's own may be costs, which is another matter.
+        same = {
+            f"loss={self.loss!r}": self.loss in ("balanced_focal", "logit_adjusted", "ldam"),
+            "adjust='logit'": self.adjust == "logit",
+            f"sampling={self.sampling!r}": self.sampling is not None,
+            f"features={self.features!r}": self.features is not None,
+            f"weights={self.weights!r}": isinstance(self.weights, str) and self.loss != "ldam",
+        }
+        kept, *more = [name for name, given in same.items() if given] or [""]
+        if more:
+            warnings.warn(
+                f"{kept} and {' and '.join(more)} correct the same imbalance more than once, "
+                f"which favours rare classes too much; drop {' and '.join(more)}",
+                stacklevel=4,
+            )
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "none": {},
+    **{name: {"sampling": name} for name in SAMPLINGS},
+    **{name: {"features": name} for name in SYNTHETIC},
+    **{name: {"loss": name} for name in LOSSES[1:]},
+    **{name: {"adjust": name} for name in ADJUSTMENTS},
+    # Both weights and sampling can be balanced; the bare name is that of the weights, as elsewhere.
+    **{name: {"weights": name} for name in WEIGHTS},
+}
+
+
+def choose(counts: npt.ArrayLike, adjustable: bool = True) -> Imbalance:
+    """What `imbalance="auto"` stands for: logit adjustment from a ratio of 1.5 upwards.
+
+    Args:
+        counts: Labels of each class, (C,).
+        adjustable: Whether the model has a last bias that the adjustment can go into; if not,
+            it is part of the loss.
+    """
+    values = check_counts(counts)
+    if values.max() < RATIO * values.min():
+        return Imbalance()
+    return Imbalance(adjust="logit") if adjustable else Imbalance(loss="logit_adjusted")
+
+
+def _check_method(name: str, value: Any, names: tuple[str, ...]) -> None:
+    if isinstance(value, str):
+        _checks.one_of(name, value, names)
+    elif value is not None:
+        check_sampler(name, value)

@@ -1,0 +1,148 @@
+"""Cross-entropy with class weights: what all losses here are built on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from tltoolkit import _checks
+
+
+@keras.saving.register_keras_serializable("tltoolkit")
+class CrossEntropy(keras.losses.Loss):
+    """Cross-entropy: softmax over the classes, or a sigmoid for each where `multi_label`.
+
+    Args:
+        class_weights: (C,), each above 0; None weighs all classes alike.
+        offsets: (C,), added to the logits, so that the model learns logits without them; see
+            `imbalance.logit_offsets`.
+        multi_label: Whether a row may have several labels.
+        label_smoothing: Share of each target spread over the classes, in [0, 1).
+        from_logits: Whether the model's outputs are logits. If not, the loss finds the logits
+            that Keras keeps beside a softmax or sigmoid, or takes the logarithm.
+
+    Raises:
+        ValueError: A value out of range.
+
+    >>> loss = CrossEntropy(class_weights=[1.0, 3.0])
+    >>> float(loss([0, 1], [[0.0, 0.0], [0.0, 0.0]]))  # log 2, whatever the weights
+    0.6931471824645996
+    """
+
+    def __init__(
+        self,
+        class_weights: Sequence[float] | None = None,
+        *,
+        offsets: Sequence[float] | None = None,
+        multi_label: bool = False,
+        label_smoothing: float = 0.0,
+        from_logits: bool = True,
+        reduction: str = "mean_with_sample_weight",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        for weight in () if class_weights is None else class_weights:
+            _checks.number("class_weights", weight, above=0)
+        for offset in () if offsets is None else offsets:
+            _checks.number("offsets", offset)
+        _checks.number("label_smoothing", label_smoothing, 0, below=1)
+        self.class_weights = floats(class_weights)
+        self.offsets = floats(offsets)
+        self.multi_label = multi_label
+        self.label_smoothing = label_smoothing
+        self.from_logits = from_logits
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """The loss of a batch, a scalar unless `reduction` says otherwise."""
+        y_pred = ops.convert_to_tensor(y_pred, dtype=self.dtype)
+        weight = self.row_weights(y_true, y_pred)
+        if weight is not None and sample_weight is not None:
+            given = ops.convert_to_tensor(sample_weight, dtype=weight.dtype)
+            sample_weight = weight * ops.reshape(given, ops.shape(weight))
+        elif weight is not None:
+            sample_weight = weight
+        return super().__call__(y_true, y_pred, sample_weight)
+
+    def row_weights(self, y_true: Any, y_pred: Any) -> Any | None:
+        """The weight of each row, (B,), from its targets; None if all are 1."""
+        weights = self._weights_now()
+        if weights is None:
+            return None
+        targets = self._targets(y_true, y_pred)
+        if self.multi_label:
+            return ops.mean(1 + targets * (weights - 1), axis=-1)
+        return ops.sum(targets * weights, axis=-1)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """The loss of each row, (B,)."""
+        logits = _logits(y_pred, self.from_logits, self.multi_label)
+        if self.offsets is not None:
+            logits = logits + ops.convert_to_tensor(self.offsets, dtype=self.dtype)
+        given = self._targets(y_true, y_pred)
+        share = self.label_smoothing / (2 if self.multi_label else given.shape[-1])
+        targets = given * (1 - self.label_smoothing) + share
+        if not self.multi_label:
+            logits = self.margins(given, logits)
+            return -ops.sum(targets * self.log_present(ops.log_softmax(logits)), axis=-1)
+        present = targets * self.log_present(ops.log_sigmoid(logits))
+        losses = -present - (1 - targets) * self.log_absent(logits)
+        weights = self._weights_now()
+        if weights is None:
+            return ops.mean(losses, axis=-1)
+        elements = 1 + given * (weights - 1)
+        return ops.sum(elements * losses, axis=-1) / ops.sum(elements, axis=-1)
+
+    def margins(self, targets: Any, logits: Any) -> Any:
+        """The logits as a single-label loss takes them."""
+        return logits
+
+    def log_present(self, log_p: Any) -> Any:
+        """What a label that is present adds, negative; `log_p` is log of its probability."""
+        return log_p
+
+    def log_absent(self, logits: Any) -> Any:
+        """What a label that is absent adds in multi-label, negative."""
+        return self.log_present(ops.log_sigmoid(-logits))
+
+    def _weights_now(self) -> Any | None:
+        if self.class_weights is None:
+            return None
+        return ops.convert_to_tensor(self.class_weights, dtype=self.dtype)
+
+    def _targets(self, y_true: Any, y_pred: Any) -> Any:
+        targets, classes = ops.convert_to_tensor(y_true), y_pred.shape[-1]
+        sparse = len(targets.shape) == 1 or targets.shape[-1] != classes
+        if sparse and not self.multi_label:
+            numbers = ops.cast(ops.reshape(targets, (-1,)), "int32")
+            return ops.one_hot(numbers, classes, dtype=self.dtype)
+        return ops.cast(ops.reshape(targets, ops.shape(y_pred)), self.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, for saving."""
+        return {
+            **super().get_config(),
+            "class_weights": self.class_weights,
+            "offsets": self.offsets,
+            "multi_label": self.multi_label,
+            "label_smoothing": self.label_smoothing,
+            "from_logits": self.from_logits,
+        }
+
+
+def floats(values: Sequence[float] | None) -> list[float] | None:
+    """Plain numbers, which a saved model can hold."""
+    return None if values is None else [float(value) for value in values]
+
+
+def _logits(outputs: Any, from_logits: bool, multi_label: bool) -> Any:
+    if from_logits:
+        return outputs
+    # Keras leaves the logits beside the result of a softmax or sigmoid, for its own losses.
+    kept = getattr(outputs, "_keras_logits", None)
+    if kept is not None:
+        return ops.cast(kept, outputs.dtype)
+    epsilon = keras.config.epsilon()
+    p = ops.clip(outputs, epsilon, 1 - epsilon)
+    return ops.log(p) - ops.log(1 - p) if multi_label else ops.log(p)

@@ -1,0 +1,112 @@
+"""What class imbalance asks of a run besides its loss: checks, the last bias, a last stage."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from tltoolkit import freezing, graph
+from tltoolkit.data import ImageData
+from tltoolkit.imbalance import Correction, Imbalance, correct, logit_offsets
+from tltoolkit.network import Network
+from tltoolkit.run import StageResult
+from tltoolkit.stages import LBFGS, Stage
+from tltoolkit.training import made_up
+from tltoolkit.training.job import Job
+from tltoolkit.training.solving import linear_head
+
+RETRAIN = "retrain"
+
+
+def correction_of(
+    imbalance: str | Imbalance, network: Network, data: ImageData, stages: Iterable[Stage]
+) -> Correction:
+    """`imbalance` for the training labels of `data`, checked against the model and the stages.
+
+    Raises:
+        ValueError: A method that does not fit the labels, the model or a stage.
+        TypeError: Something else than a name or an `Imbalance`.
+    """
+    found = correct(
+        imbalance,
+        data.train.labels,
+        data.class_names,
+        data.multi_label,
+        adjustable=last_dense(network) is not None,
+    )
+    for stage in stages:
+        plan = freezing.freeze_plan(network.model, network.blocks, stage.unfreeze, stage.batch_norm)
+        made_up.check_stage(network, stage, found, plan)
+    return found
+
+
+def last_dense(network: Network) -> Any | None:
+    """The dense layer with a bias that makes the logits; None if there is no such layer."""
+    if network.output is None:
+        return None
+    nodes = graph.nodes(network.model)
+    made = {id(tensor): node for node in nodes for tensor in node.outputs}
+    node = made[id(network.output)]
+    if isinstance(node.layer, (keras.layers.Activation, keras.layers.Softmax)):
+        node = made[id(node.inputs[0])]
+    layer = node.layer
+    return layer if isinstance(layer, keras.layers.Dense) and layer.use_bias else None
+
+
+def start(job: Job) -> None:
+    """Adjust the logits by the last bias, before the first step.
+
+    The loss adds the same amount to the logits again, so that training is what it would be
+    without; but all that is measured, kept and saved on the way is adjusted.
+    """
+    correction, settings = job.correction, job.network.settings
+    if correction.imbalance.adjust != "logit":
+        return
+    shift = -logit_offsets(correction.counts, correction.imbalance.tau)
+    if settings is not None and settings.output_prior is not None:
+        # Its outputs were adjusted by an earlier run; that must not count again.
+        shift = shift + _log(correction.prior, job) - _log(settings.output_prior, job)
+    last_dense(job.network).bias.assign_add(shift)  # type: ignore[union-attr] # checked at first
+
+
+def last_stages(job: Job, plan: Iterable[Stage]) -> tuple[Stage, ...]:
+    """What `adjust="retrain"` adds to a plan that has no stage of this name: the head alone."""
+    wanted = job.correction.imbalance.adjust == "retrain"
+    if not wanted or RETRAIN in [stage.name for stage in plan]:
+        return ()
+    if linear_head(job.network) is None:
+        return (Stage(RETRAIN, epochs=10, learning_rate=1e-3, augment="none"),)
+    return (Stage(RETRAIN, optimizer=LBFGS, epochs=1, augment="none"),)
+
+
+def for_stage(job: Job, stage: Stage) -> Job:
+    """The job as a stage sees it: retraining is by cross-entropy on balanced classes."""
+    if job.correction.imbalance.adjust != "retrain" or stage.name != RETRAIN:
+        return job
+    balanced = dataclasses.replace(job.correction, imbalance=Imbalance(sampling="balanced"))
+    return dataclasses.replace(job, correction=balanced)
+
+
+def note_priors(model: Any, job: Job, stages: Iterable[StageResult], best_epoch: int) -> None:
+    """Let our model know the class shares of its training, and those that its outputs assume."""
+    if job.network.settings is None:
+        return
+    epoch = best_epoch
+    for result in stages:
+        if epoch < result.epochs:
+            break
+        epoch -= result.epochs
+    correction = for_stage(job, result.stage).correction
+    planned = 1 if result.stage.optimizer == LBFGS else result.stage.epochs
+    model.tltoolkit_settings = dataclasses.replace(
+        job.network.settings,
+        train_prior=tuple(map(float, correction.prior)),
+        output_prior=tuple(map(float, correction.assumed_prior(epoch, planned))),
+    )
+
+
+def _log(prior: Any, job: Job) -> Any:
+    values = np.asarray(prior)
+    return np.log(values) - (np.log1p(-values) if job.multi_label else 0)

@@ -1,0 +1,76 @@
+"""A job for measurements: a model on some training images, nothing kept or written."""
+
+from typing import Any
+
+import numpy as np
+
+from tltoolkit import _checks, augment
+from tltoolkit.augment import keys
+from tltoolkit.augment.labels import as_targets
+from tltoolkit.data import ImageData
+from tltoolkit.network import Network, network_of
+from tltoolkit.training.caching import Examples, Features
+from tltoolkit.training.features import Storage
+from tltoolkit.training.job import Job
+
+
+def network_for(model: Any, data: Any) -> Network:
+    """The view of a model that fits the data.
+
+    Raises:
+        TypeError: Not a Keras model, or not an `ImageData`.
+        ValueError: Data with other classes than the model's.
+    """
+    network = network_of(model)
+    _checks.instance("data", data, ImageData, "an ImageData, as tl.data makes it")
+    network.check_classes("data", data.class_names, data.multi_label)
+    return network
+
+
+def trial(
+    network: Network, split: Any, *, batch_size: int, seed: int = 0, pipeline: Any = None
+) -> Job:
+    """A job that trains on `split`, without validation images.
+
+    Args:
+        network: The classifier.
+        split: The images.
+        batch_size: Images per step.
+        seed: Of their order and of dropout.
+        pipeline: What they go through; None shows them plain.
+
+    Raises:
+        ValueError: A pipeline with another image size than the model's.
+    """
+    plain = augment.Pipeline(None, network.image_size)
+    if pipeline is not None and pipeline.image_size != network.image_size:
+        rule = f"a pipeline with the model's image_size {network.image_size}"
+        raise _checks.fail("pipeline", rule, pipeline.image_size)
+    return Job(
+        network=network,
+        train=Examples(source=split, targets=as_targets(split, None)),
+        val=None,
+        plain=plain,
+        augmented=pipeline or plain,
+        features=Features(storage=Storage()),
+        batch_size=batch_size,
+        multi_label=split.multi_label,
+        callbacks=(),
+        verbose=0,
+        seed=seed,
+    )
+
+
+def sample(split: Any, count: int, seed: int = 0) -> Any:
+    """`count` images of a split at random, every class as often as can be; all if it has fewer.
+
+    One image of each class after the other is drawn, so that a few images show all classes.
+    """
+    labels = split.labels.argmax(1) if split.multi_label else split.labels
+    order = keys.keyed(seed, keys.SHUFFLE).permutation(len(split))
+    turn = np.empty(len(split), np.int64)
+    for label in np.unique(labels):
+        rows = order[labels[order] == label]
+        turn[rows] = np.arange(len(rows))
+    # The sort is stable, so that within a turn the order stays random.
+    return split.subset(np.sort(order[np.argsort(turn[order], kind="stable")][:count]))

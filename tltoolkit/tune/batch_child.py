@@ -1,0 +1,112 @@
+"""The process that find_batch_size starts: reads an order from stdin, prints a line per size.
+
+It takes memory up to the limit and may be killed for it, which is what it is there for.
+"""
+
+import contextlib
+import importlib
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+STATUS = Path("/proc/self/status")
+# Timed steps go on for so long; the first step, which traces, is not timed.
+SECONDS = 1.0
+OUT_OF_MEMORY = ("Cannot allocate memory", "can't start new thread")
+
+
+def main() -> None:
+    """Build the networks, then one training step after the other."""
+    order = json.load(sys.stdin)
+    with contextlib.suppress(OSError):
+        # Where the machine itself runs out, the kernel shall take this process first.
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    custom = {name: _found(module, name) for module, name in order["classes"]}
+    import keras
+
+    with keras.saving.custom_object_scope(custom):
+        lower = order["lower"] and keras.models.model_from_json(order["lower"])
+        upper = keras.models.model_from_json(order["upper"])
+    kind = "BinaryCrossentropy" if order["multi_label"] else "CategoricalCrossentropy"
+    loss = getattr(keras.losses, kind)(from_logits=order["from_logits"])
+    upper.compile(order["optimizer"], loss, jit_compile=False)
+    _limit(order["memory_gb"])
+    print(json.dumps({"ready": True}), flush=True)
+    for size in order["sizes"]:
+        try:
+            speed = _speed(lower, upper, size, order["image_size"])
+        except Exception as error:
+            if not _of_memory(error):
+                raise
+            return
+        row = {"batch_size": size, "images_per_second": speed, "memory_gb": _held("VmHWM")}
+        print(json.dumps(row), flush=True)
+
+
+def _speed(lower: Any, upper: Any, size: int, side: int) -> float:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (size, side, side, 3)).astype(np.float32)
+    if lower is not None:
+        x = lower(x, training=False)
+    classes = upper.output_shape[-1]
+    y = np.eye(classes, dtype=np.float32)[rng.integers(0, classes, size)]
+    upper.train_on_batch(x, y)
+    started, steps = time.perf_counter(), 0
+    while not steps or time.perf_counter() - started < SECONDS:
+        upper.train_on_batch(x, y)
+        steps += 1
+    return size * steps / (time.perf_counter() - started)
+
+
+def _of_memory(error: Exception) -> bool:
+    import tensorflow as tf
+
+    kinds = (MemoryError, tf.errors.ResourceExhaustedError)
+    return isinstance(error, kinds) or any(sign in str(error) for sign in OUT_OF_MEMORY)
+
+
+def _limit(memory_gb: float | None) -> None:
+    """Let this process hold so many GiB and not more; None is what the machine has free."""
+    import tensorflow as tf
+
+    if not STATUS.exists() or tf.config.list_physical_devices("GPU"):
+        return
+    import resource
+
+    allowed = _available() + _held("VmRSS") if memory_gb is None else memory_gb
+    # Addresses that are reserved but hold nothing, as threads' stacks, are not what is meant.
+    addresses = _held("VmSize") + max(0.0, allowed - _held("VmRSS"))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (int(addresses * 2**30),) * 2)
+
+
+def _held(name: str) -> float:
+    """GiB by a line of the process's status."""
+    if not STATUS.exists():
+        return float("nan")
+    return _gib(STATUS.read_text(), name)
+
+
+def _available() -> float:
+    return _gib(Path("/proc/meminfo").read_text(), "MemAvailable")
+
+
+def _gib(text: str, name: str) -> float:
+    found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) / 2**20 if found else float("nan")
+
+
+def _found(module: str, name: str) -> Any:
+    value: Any = importlib.import_module(module)
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+if __name__ == "__main__":
+    main()

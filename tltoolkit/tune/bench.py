@@ -1,0 +1,129 @@
+"""Where many trials are trained: networks built once, features of the frozen part kept."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tltoolkit import augment, freezing
+from tltoolkit.augment.labels import as_targets
+from tltoolkit.data import ImageData
+from tltoolkit.model import Settings, build, with_head
+from tltoolkit.network import network_of
+from tltoolkit.stages import Plan, Stage
+from tltoolkit.training.caching import Examples, Features
+from tltoolkit.training.features import Storage
+from tltoolkit.training.job import Job
+from tltoolkit.training.progress import Progress
+from tltoolkit.training.stage import run_stage
+from tltoolkit.tune import space
+
+Weights = str | Path | None | Mapping[str, str | Path | None]
+
+
+def weights_of(weights: Weights, backbone: str) -> str | Path | None:
+    """The weights that a backbone starts with; a mapping has them by its name."""
+    return weights[backbone] if isinstance(weights, Mapping) else weights
+
+
+@dataclass
+class Bench:
+    """Trains trial after trial on the same data, each as `fine_tune` would.
+
+    A backbone is built once for each image size and trunk, and each trial starts from its first
+    weights. What a trained head reads is computed once for each backbone and pooling.
+    """
+
+    data: ImageData
+    weights: Weights
+    seed: int
+    storage: Storage
+    networks: dict[Any, tuple[Any, list[np.ndarray]]] = field(default_factory=dict)
+    features: dict[Any, Features] = field(default_factory=dict)
+    pipelines: dict[Any, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        assert self.data.val is not None
+        self.train, self.val = (
+            Examples(source=split, targets=as_targets(split, None))
+            for split in (self.data.train, self.data.val)
+        )
+
+    @property
+    def augment(self) -> str:
+        """The preset that suits the number of images."""
+        return augment.choose(self.data.train.class_counts)
+
+    def score(self, values: space.Values, callbacks: Sequence[Any]) -> float:
+        """Train a trial; the validation macro F1 of its best epoch.
+
+        Raises:
+            FloatingPointError: The loss became NaN or infinite.
+        """
+        settings = space.build_settings(values, self.data.class_names, self.data.multi_label)
+        progress = Progress()
+        job = self._job(settings, space.batch_size(values), callbacks)
+        for number, stage in enumerate(space.plan_of(values, self.augment)):
+            shared, its_job = self._shared(stage, job)
+            run_stage(its_job, shared, number, progress)
+        return progress.best.score[0]
+
+    def plan(self, values: space.Values) -> Plan:
+        """The plan of a trial, for `fine_tune`."""
+        return space.plan_of(values, self.augment)
+
+    def _job(self, settings: Settings, batch_size: int, callbacks: Sequence[Any]) -> Job:
+        plain = self._pipeline(None, settings.image_size)
+        return Job(
+            network=network_of(self._model(settings)),
+            train=self.train,
+            val=self.val,
+            plain=plain,
+            augmented=plain,
+            features=Features(storage=self.storage),
+            batch_size=batch_size,
+            multi_label=self.data.multi_label,
+            callbacks=callbacks,
+            verbose=0,
+            seed=self.seed,
+        )
+
+    def _shared(self, stage: Stage, job: Job) -> tuple[Stage, Job]:
+        """The same with features that trials have in common, if only a head trains."""
+        if stage.unfreeze != freezing.HEAD:
+            return stage, job
+        settings = job.network.settings
+        assert settings is not None
+        key = (*_key(settings), settings.head.pooling, stage.augment)
+        kept = self.features.setdefault(key, Features(storage=self.storage))
+        # Features are known by their pipeline, which therefore has to be the same one.
+        augmented = self._pipeline(stage.augment, settings.image_size)
+        return replace(stage, augment=None), replace(job, features=kept, augmented=augmented)
+
+    def _model(self, settings: Settings) -> Any:
+        """The classifier of `settings`, on a network that is built once; its first weights."""
+        key = _key(settings)
+        if key not in self.networks:
+            model = build(settings, weights_of(self.weights, settings.backbone))
+            self.networks[key] = model, [v.numpy() for v in model.variables]
+        model, first = self.networks[key]
+        for variable, value in zip(model.variables, first, strict=True):
+            variable.assign(value)
+        return with_head(model, settings.head)
+
+    def _pipeline(self, preset: str | None, image_size: int) -> Any:
+        name = None if preset == "none" else preset
+        if (name, image_size) not in self.pipelines:
+            made = (
+                augment.Pipeline(None, image_size)
+                if name is None
+                else augment.preset(name, image_size, seed=self.seed)
+            )
+            self.pipelines[name, image_size] = made
+        return self.pipelines[name, image_size]
+
+
+def _key(settings: Settings) -> tuple[Any, ...]:
+    return settings.backbone, settings.image_size, settings.trunk

@@ -1,0 +1,82 @@
+"""Training on parts of the training images: a head on features computed once, or by a plan."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tltoolkit import _checks, augment, freezing
+from tltoolkit.augment.labels import as_targets
+from tltoolkit.data import ImageData
+from tltoolkit.evaluation import Report
+from tltoolkit.inference import evaluate
+from tltoolkit.network import network_of, probabilities
+from tltoolkit.stages import Plan
+from tltoolkit.train import fine_tune
+from tltoolkit.training import probe
+from tltoolkit.training.caching import Examples, Features, Wanted
+from tltoolkit.training.features import Storage
+from tltoolkit.training.solving import linear_head
+
+BATCH_SIZE = 32
+
+
+def heads(model: Any, data: ImageData, on: str) -> Callable[[Any, int], Report]:
+    """A function from rows of the training split and a seed to the report of a head on `on`.
+
+    Features of all images are computed here. The head's penalty is picked on validation.
+
+    Raises:
+        ValueError: The model has other classes than the data, or its head is not one dense layer.
+    """
+    network = network_of(model)
+    network.check_classes("data", data.class_names, data.multi_label)
+    if linear_head(network) is None:
+        rule = "makes a model whose head is one dense layer; or give a plan to train by"
+        raise _checks.fail("build", f"a function that {rule}", network.blocks[freezing.HEAD])
+    plan = freezing.freeze_plan(network.model, network.blocks, freezing.HEAD)
+    cut = freezing.boundary(network.model, plan)
+    plain = augment.Pipeline(None, network.image_size)
+    splits = {name: data.splits[name] for name in dict.fromkeys(("train", "val", on))}
+    targets = {name: as_targets(split, None) for name, split in splits.items()}
+    stored = Features(storage=Storage()).get(
+        network.model,
+        cut,
+        BATCH_SIZE,
+        [
+            Wanted(examples=Examples(source=split, targets=targets[name]), pipeline=plain)
+            for name, split in splits.items()
+        ],
+    )
+    features = {name: np.asarray(values[0]) for name, values in zip(splits, stored, strict=True)}
+
+    def train(rows: Any, seed: int) -> Report:
+        held = features["val"], targets["val"]
+        found = probe.solve(
+            features["train"][rows], targets["train"][rows], held, data.multi_label, seed
+        )
+        said = probabilities(features[on] @ found.kernel + found.bias, data.multi_label)
+        return Report.from_predictions(
+            splits[on].labels, said, data.class_names, multi_label=data.multi_label
+        )
+
+    return train
+
+
+def trainings(
+    build: Callable[[], Any], data: ImageData, plan: str | Plan, on: str, options: dict[str, Any]
+) -> Callable[[Any, int], Report]:
+    """A function from rows of the training split and a seed to the report of a new model on `on`.
+
+    The model is trained by a plan; `options` are further arguments of `fine_tune`.
+    """
+    # The data was checked as a whole.
+    data = replace(data, duplicates="allow")
+
+    def train(rows: Any, seed: int) -> Report:
+        part = replace(data, train=data.train.subset(rows))
+        run = fine_tune(build(), part, plan, seed=seed, **options)
+        return evaluate(run.model, data.splits[on])
+
+    return train
