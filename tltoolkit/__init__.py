@@ -16,6 +16,7 @@ _ROOMS = (
     "check",
     "data",
     "evaluation",
+    "foreign",
     "imbalance",
     "losses",
     "plans",

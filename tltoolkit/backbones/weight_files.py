@@ -64,7 +64,7 @@ def check(weights: str | PathLike[str] | None) -> Path | None:
 
 
 def read(path: Path, backbone: Backbone, layers: list[Any]) -> dict[str, list[np.ndarray]]:
-    """Read the weights of every layer of a backbone, and log which were taken.
+    """Read the weights of every layer of a backbone, say how many were taken, and log which.
 
     Args:
         path: a `.keras` file of a model that has the backbone's layers among its own or
@@ -98,8 +98,9 @@ def read(path: Path, backbone: Backbone, layers: list[Any]) -> dict[str, list[np
             f"`weights`: {backbone.name} cannot take {path}: it is damaged or of another kind "
             f"({type(error).__name__}: {error})"
         ) from error
-    taken = ", ".join(part.name for part in stored)
-    _LOG.info("%s: took %d layers from %s: %s", backbone.name, len(stored), path, taken)
+    names = [part.name for part in stored]
+    print(f"{backbone.name}: took {len(names)} layers from {path}, {names[0]} to {names[-1]}")
+    _LOG.info("taken from %s: %s", path, ", ".join(names))
     return arrays
 
 
