@@ -55,11 +55,16 @@ def solve(
         weights: Of the rows, (N,), or of their classes, (N, C), where `multi_label`; None is 1.
         val_weights: The same of `val`.
     """
+    from threadpoolctl import threadpool_limits
+
     fit = features, targets, weights
-    if val is None:
+    # One step multiplies matrices so small that the threads of the linear algebra library wait
+    # for one another longer than they work: one alone was 3 to 4 times faster on 2 cores.
+    with threadpool_limits(limits=1, user_api="blas"):
+        if val is not None:
+            return _path(fit, (*val, val_weights), multi_label, PENALTIES)
         picked = _without_val(fit, multi_label, seed)
         return _path(fit, None, multi_label, (picked,))
-    return _path(fit, (*val, val_weights), multi_label, PENALTIES)
 
 
 def log_loss(
