@@ -3,7 +3,9 @@
     python benchmarks/tune.py DIR [--parts cost grid curve] [--trials 50] [--image-size 224]
 
 Seen on TrashNet at 224 px, 2 cores: one pass 29.5 s, 50 heads in plain Keras 105.2 s, search of
-50 heads 138.9 s (limit 193.6 s).
+50 heads 138.9 s (limit 193.6 s); grid of 120 trials 0.9064, random search with 12 behind by
+0.0104 on average over 20 seeds, within a point in 60 % (not reached, by 0.0004); the first half's
+forecast 0.894 (0.811 to 0.944), seen 0.882, the other halves not run.
 
 DIR holds train, val and test folders, such as TrashNet. Each part prints its table and whether it
 reached what was asked for:
@@ -11,8 +13,8 @@ reached what was asked for:
 - cost: a search of heads takes less than three passes over the images (decoding and the frozen
   network) plus the same heads trained by plain Keras on features that are there already.
 - grid: random search with a tenth of the trials of a grid finds a validation macro F1 within one
-  point of the grid's best. A trial's score depends on its settings and the seed alone, so that
-  what a random search would have found is looked up in the grid, for 20 seeds.
+  point of the grid's best, on average over 20 seeds. A trial's score depends on its settings and
+  the seed alone, so that what a random search would have found is looked up in the grid.
 - curve: the learning curve of a half of the training images says what twice as many bring, and
   the head trained on all of them has a score inside that interval.
 """
@@ -146,7 +148,7 @@ def grid(data: tl.data.ImageData, args: argparse.Namespace) -> None:
     print(
         f"random, {tenth} trials, 20 seeds: behind by {np.mean(gaps):.4f} on average, "
         f"{np.max(gaps):.4f} at most; within a point {np.mean(np.array(gaps) <= 0.01):.0%}  "
-        f"{verdict(np.median(gaps) <= 0.01)}",
+        f"{verdict(np.mean(gaps) <= 0.01)}",
         flush=True,
     )
 
