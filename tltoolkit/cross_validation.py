@@ -8,6 +8,7 @@ from typing import Any
 
 from tltoolkit import _checks
 from tltoolkit.data import ImageData
+from tltoolkit.data.images import check_image_data
 from tltoolkit.evaluation import Report
 from tltoolkit.inference import evaluate
 from tltoolkit.train import fine_tune
@@ -76,11 +77,7 @@ def cross_validate(
     Raises:
         ValueError: A class with fewer different images than folds; what `fine_tune` raises.
     """
-    rule = (
-        "an ImageData, as tl.data makes it; of a generator or tf.data.Dataset by "
-        "tl.data.from_stream"
-    )
-    _checks.instance("data", data, ImageData, rule)
+    check_image_data(data)
     if not callable(build):
         raise _checks.fail("build", "a function that makes a new model", build)
     reports = []

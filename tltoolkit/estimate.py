@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import _checks, freezing, graph, plans
+from tltoolkit import freezing, graph, plans
 from tltoolkit.augment import threads
 from tltoolkit.imbalance import Imbalance
 from tltoolkit.plans import FAR, NEAR
 from tltoolkit.stages import LBFGS, Plan, Stage
-from tltoolkit.train import pipeline_of
+from tltoolkit.train import pipeline_of, plan_of
 from tltoolkit.training import correcting, features, gradient, objective, probe
 from tltoolkit.training.caching import Features
 from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job, Task, task_of
-from tltoolkit.training.solving import linear_head
 from tltoolkit.training.sweep import training_step
 from tltoolkit.training.trial import network_for, trial
 from tltoolkit.training.untouched import untouched
@@ -149,14 +148,12 @@ def estimate(
 
 
 def _stages(plan: str | Plan, job: Job) -> Plan:
-    if isinstance(plan, Plan):
-        return plan
-    _checks.one_of("plan", plan, ["auto", *plans.PLANS])
+    begun, _ = plan_of(plan, job.network)
     if plan != "auto":
-        return plans.PLANS[plan]()
+        return begun
     per_class = len(job.train.source) / job.train.targets.shape[1]
     usual, _ = plans.after_head(per_class, (NEAR + FAR) / 2)
-    return Plan((*plans.first(linear_head(job.network) is not None), *usual))
+    return Plan((*begun, *usual))
 
 
 def _stage(job: Job, stage: Stage, number: int, held: int, decoding: float) -> StageEstimate:
@@ -223,7 +220,7 @@ def _image(job: Job) -> tuple[int, int, int]:
 
 def _frozen_seconds(task: Task) -> float:
     """Seconds of a batch through the frozen part."""
-    count = task.views * len(task.job.train.source)
+    count = len(task.job.train.source)
     function = features.frozen_function(task.job.model, task.tensor, count)
     images = np.zeros((task.job.batch_size, *_image(task.job)), np.uint8)
     return _warm(lambda: function(images))

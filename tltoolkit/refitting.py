@@ -11,6 +11,7 @@ from tltoolkit import _checks, model
 from tltoolkit import run_dir as run_dirs
 from tltoolkit.augment.labels import as_targets
 from tltoolkit.data import ImageData, Split
+from tltoolkit.data.images import check_image_data
 from tltoolkit.inference import predict_proba
 from tltoolkit.network import network_of
 from tltoolkit.run import Run, StageResult
@@ -66,7 +67,7 @@ def refit(
             be built again; a run to continue that was not trained by gradient descent.
     """
     _checks.instance("run", run, Run, "a Run, as tl.fine_tune returns it")
-    _checks.instance("data", data, ImageData, "an ImageData, as tl.data makes it")
+    check_image_data(data)
     _checks.one_of("how", how, HOW)
     _checks.integer("epochs", epochs, 1)
     data = _checked(run, data)

@@ -11,8 +11,8 @@ import keras
 from tltoolkit import _checks, freezing, plans, started
 from tltoolkit import augment as augmentation
 from tltoolkit import run_dir as run_dirs
-from tltoolkit.augment.labels import as_targets
 from tltoolkit.data import ImageData
+from tltoolkit.data.images import check_image_data
 from tltoolkit.imbalance import Imbalance
 from tltoolkit.network import Network, network_of
 from tltoolkit.run import Run, joined
@@ -105,13 +105,9 @@ def fine_tune(
     _checks.one_of("resume", resume, [True, False, run_dirs.FORCE])
     if save_freq != "epoch":
         _checks.integer("save_freq", save_freq, 1)
-    rule = (
-        "an ImageData, as tl.data makes it; of a generator or tf.data.Dataset by "
-        "tl.data.from_stream"
-    )
-    _checks.instance("data", data, ImageData, rule)
+    check_image_data(data)
     network.check_classes("data", data.class_names, data.multi_label)
-    begun, why = _plan(plan, network)
+    begun, why = plan_of(plan, network)
     correction = correcting.correction_of(imbalance, network, data, begun)
     if plan == "auto" and correction.imbalance.features is not None:
         rule = "'linear_probe', or another that trains a head only, with imbalance features"
@@ -125,8 +121,8 @@ def fine_tune(
         correction = correcting.correction_of(imbalance, network, data, begun)
         job = Job(
             network=network,
-            train=_examples(data.train),
-            val=None if data.val is None else _examples(data.val),
+            train=Examples.of(data.train),
+            val=None if data.val is None else Examples.of(data.val),
             plain=augmentation.Pipeline(None, network.image_size),
             augmented=augmented,
             features=Features(storage=storage),
@@ -244,7 +240,8 @@ def _details(job: Job) -> dict[str, Any]:
     }
 
 
-def _plan(plan: str | Plan, network: Network) -> tuple[Plan, str]:
+def plan_of(plan: str | Plan, network: Network) -> tuple[Plan, str]:
+    """The stages that `plan` begins with in `fine_tune`, and why; "auto" has more later."""
     if isinstance(plan, Plan):
         return plan, "the plan was given"
     _checks.one_of("plan", plan, ["auto", *plans.PLANS])
@@ -284,7 +281,3 @@ def _check_stages(plan: Plan, network: Network, data: ImageData) -> None:
 def _check_callbacks(callbacks: Sequence[Any]) -> None:
     for callback in callbacks:
         _checks.instance("callbacks", callback, keras.callbacks.Callback, "Keras callbacks")
-
-
-def _examples(split: Any) -> Examples:
-    return Examples(source=split, targets=as_targets(split, None))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tltoolkit import _checks, freezing, graph
 from tltoolkit.check import findings
 from tltoolkit.check.findings import Range
-from tltoolkit.data import ImageData
+from tltoolkit.data.images import check_image_data
 from tltoolkit.network import Network, network_of
 from tltoolkit.training import probe
 from tltoolkit.training.trial import sample, trial
@@ -116,7 +116,7 @@ def data(
             scores.
     """
     network = network_of(model)
-    _checks.instance("data", data, ImageData, "an ImageData, as tl.data makes it")
+    check_image_data(data)
     _checks.integer("samples", samples, 10)
     _checks.integer("batch_size", batch_size, 1)
     _checks.integer("seed", seed, 0, 2**31 - 1)

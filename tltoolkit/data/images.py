@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -211,3 +211,12 @@ class ImageData:
         from tltoolkit.data.check import check
 
         return check(self)
+
+
+def check_image_data(data: Any) -> None:
+    """Raise TypeError unless the argument `data` is an `ImageData`."""
+    rule = (
+        "an ImageData, as tl.data makes it; of a generator or tf.data.Dataset by "
+        "tl.data.from_stream"
+    )
+    _checks.instance("data", data, ImageData, rule)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tltoolkit import augment, graph
+from tltoolkit.augment.labels import as_targets
 from tltoolkit.training import features
 from tltoolkit.training.features import Storage
 
@@ -22,6 +23,11 @@ class Examples:
 
     source: Any
     targets: np.ndarray
+
+    @classmethod
+    def of(cls, split: Any) -> "Examples":
+        """The images of a split with its labels."""
+        return cls(source=split, targets=as_targets(split, None))
 
     def batches(self, pipeline: Any, batch_size: int, **options: Any) -> augment.Batches:
         """Batches of pixels."""

@@ -6,8 +6,7 @@ import numpy as np
 
 from tltoolkit import _checks, augment
 from tltoolkit.augment import keys
-from tltoolkit.augment.labels import as_targets
-from tltoolkit.data import ImageData
+from tltoolkit.data.images import check_image_data
 from tltoolkit.network import Network, network_of
 from tltoolkit.training.caching import Examples, Features
 from tltoolkit.training.features import Storage
@@ -22,7 +21,7 @@ def network_for(model: Any, data: Any) -> Network:
         ValueError: Data with other classes than the model's.
     """
     network = network_of(model)
-    _checks.instance("data", data, ImageData, "an ImageData, as tl.data makes it")
+    check_image_data(data)
     network.check_classes("data", data.class_names, data.multi_label)
     return network
 
@@ -48,7 +47,7 @@ def trial(
         raise _checks.fail("pipeline", rule, pipeline.image_size)
     return Job(
         network=network,
-        train=Examples(source=split, targets=as_targets(split, None)),
+        train=Examples.of(split),
         val=None,
         plain=plain,
         augmented=pipeline or plain,

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from tltoolkit import augment, freezing
-from tltoolkit.augment.labels import as_targets
 from tltoolkit.data import ImageData
 from tltoolkit.model import Settings, build, with_head
 from tltoolkit.network import network_of
@@ -46,10 +45,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         assert self.data.val is not None
-        self.train, self.val = (
-            Examples(source=split, targets=as_targets(split, None))
-            for split in (self.data.train, self.data.val)
-        )
+        self.train, self.val = (Examples.of(split) for split in (self.data.train, self.data.val))
 
     @property
     def augment(self) -> str:

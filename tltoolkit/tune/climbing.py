@@ -7,6 +7,7 @@ from typing import Any
 
 from tltoolkit import _checks, backbones
 from tltoolkit.data import ImageData
+from tltoolkit.data.images import check_image_data
 from tltoolkit.evaluation import Report
 from tltoolkit.evaluation.compare import Comparison, compare
 from tltoolkit.inference import evaluate
@@ -111,7 +112,7 @@ def climb(
             split; what `search` and `fine_tune` raise.
     """
     names = family_of(family)
-    _checks.instance("data", data, ImageData, "an ImageData, as tl.data makes it")
+    check_image_data(data)
     if data.val is None:
         raise _checks.fail("data", "an ImageData with a validation split", data)
     check_weights(weights, names)

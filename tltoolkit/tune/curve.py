@@ -9,6 +9,7 @@ import numpy as np
 
 from tltoolkit import _checks
 from tltoolkit.data import ImageData
+from tltoolkit.data.images import check_image_data
 from tltoolkit.evaluation import Report
 from tltoolkit.evaluation.intervals import (
     Bootstrap,
@@ -185,7 +186,7 @@ def learning_curve(
     # A model can be called too, but only makes scores.
     if not callable(build) or isinstance(build, keras.Model):
         raise _checks.fail("build", "a function that makes a new model", build)
-    _checks.instance("data", data, ImageData, "an ImageData, as tl.data makes it")
+    check_image_data(data)
     _checks.integer("repeats", repeats, 2)
     _checks.one_of("on", on, ("val", "test"))
     _checks.one_of("metric", metric, METRICS)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tltoolkit import _checks, backbones
 from tltoolkit.data import ImageData
+from tltoolkit.data.images import check_image_data
 from tltoolkit.stages import Plan
 from tltoolkit.training.features import Storage
 from tltoolkit.tune import space as spaces
@@ -124,7 +125,7 @@ def search(
         from tltoolkit.tune import trials as runs
     except ImportError as error:
         raise ImportError("searches need Optuna: pip install 'tltoolkit[tune]'") from error
-    _checks.instance("data", data, ImageData, "an ImageData, as tl.data makes it")
+    check_image_data(data)
     if data.val is None:
         raise _checks.fail("data", "an ImageData with a validation split", data)
     _checks.one_of("sampler", sampler, SAMPLERS)
