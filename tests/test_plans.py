@@ -180,9 +180,9 @@ def test_auto_begins_with_the_probe_and_says_why_it_went_on() -> None:
     [
         (3, 0.9, [], "only the head was trained, because 3 training images per class are too few"),
         (500, 0.99, [4], "gently, because pretrained features alone had a macro F1 of 0.990"),
-        (500, 0.85, [9], "the upper blocks were fine-tuned, because pretrained features alone"),
-        (500, 0.5, [18], "all layers were fine-tuned for long"),
-        (500, None, [9], "as 500 training images per class allow"),
+        (500, 0.85, [8], "the upper blocks were fine-tuned, because pretrained features alone"),
+        (500, 0.5, [16], "all layers were fine-tuned for long"),
+        (500, None, [8], "as 500 training images per class allow"),
     ],
 )
 def test_auto_goes_by_images_per_class_and_by_the_probe(

@@ -115,7 +115,8 @@ def test_an_unfinished_run_is_no_classifier(unfinished: Path) -> None:
 def test_what_has_changed_is_named_and_refused(
     options: dict[str, Any], words: str, unfinished: Path
 ) -> None:
-    with pytest.raises(ValueError, match=f"holds a run with other settings: .*{words}.*'force'"):
+    said = f"holds a run with other settings: .*{words}.*'force' .on the command line: --force"
+    with pytest.raises(ValueError, match=said):
         train(unfinished, **options)
 
 

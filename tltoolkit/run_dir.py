@@ -75,7 +75,7 @@ def begin(target: Path, noted: Mapping[str, Any], resume: bool | str) -> bool:
     if resume != FORCE:
         raise ValueError(
             f"{target} holds a run with other settings: {listed}; name another directory, or "
-            "pass resume='force' to go on with the new ones"
+            "pass resume='force' (on the command line: --force) to go on with the new ones"
         )
     forced = [*old.get("forced", []), {"time": noted["time"], "changes": found}]
     _write(target / STARTED, {**noted, "forced": forced})

@@ -20,7 +20,7 @@ SETTINGS = (*BUILD, *HEAD, "batch_size", *STAGE)
 BACKBONE, BATCH_SIZE = "efficientnet_lite0", 32
 # What a stage has unless the space says otherwise: a head alone, or upper blocks after the head.
 ALONE = {"epochs": 20, "learning_rate": 3e-3, "augment": "none"}
-UPPER = {"epochs": 9, "learning_rate": 3e-4, "label_smoothing": 0.1}
+UPPER = {"epochs": plans.EPOCHS, "learning_rate": plans.RATE, "label_smoothing": 0.1}
 LOG = "log"
 
 Values = Mapping[str, Any]
