@@ -1,7 +1,7 @@
 """Fine-tune a backbone on a folder of images: the script to copy.
 
 Command:  python examples/02_fine_tune_folder.py DIR --backbone efficientnet_lite0
-Time:     about 9 minutes on 2 cores for 2,500 photographs of 512 x 384
+Time:     about 10 minutes on 2 cores for 2,500 photographs of 512 x 384
 Expected: trains on DIR/train, picks the best epoch on DIR/val, reports on DIR/test. A DIR with
           one folder per class and nothing else is split here.
 """
