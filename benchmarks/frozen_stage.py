@@ -24,7 +24,6 @@ import argparse
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 import time
@@ -147,20 +146,22 @@ def main() -> None:
     )
     for case in arguments.cases:
         for backbone in arguments.backbones or BACKBONES[case]:
-            # With more than a head to train, the pass is a small part, and not worth its minutes.
-            methods = ("ours", "keras", "parts") if case == "head" else ("ours", "keras")
-            found = {m: measure(m, case, backbone, arguments.images) for m in methods}
-            ours, plain = found["ours"], found["keras"]
-            faster = plain["seconds"] / ours["seconds"]
-            parts = found.get("parts", {"seconds": math.nan})["seconds"]
-            wanted = WANTED.get((case, backbone), math.nan)
-            line = (
-                f"{case:5} {backbone:20} {ours['seconds']:7.1f}s {plain['seconds']:7.1f}s "
-                f"{faster:6.1f}x {wanted:6.1f}x {limit(case, backbone):5.1f}x "
-                f"{parts:9.1f}s {ours['seconds'] / parts:6.2f} "
-                f"{ours['peak_mb']:13.0f} {plain['peak_mb']:7.0f}"
+            ours, plain = (
+                measure(method, case, backbone, arguments.images) for method in ("ours", "keras")
             )
-            print(re.sub(r"nan[sx]?", lambda found: "-".rjust(len(found[0])), line), flush=True)
+            wanted = f"{WANTED[case, backbone]:.1f}x" if (case, backbone) in WANTED else "-"
+            seconds = ratio = "-"
+            # With more than a head to train, the pass is a small part, and not worth its minutes.
+            if case == "head":
+                parts = measure("parts", case, backbone, arguments.images)["seconds"]
+                seconds, ratio = f"{parts:.1f}s", f"{ours['seconds'] / parts:.2f}"
+            print(
+                f"{case:5} {backbone:20} {ours['seconds']:7.1f}s {plain['seconds']:7.1f}s "
+                f"{plain['seconds'] / ours['seconds']:6.1f}x {wanted:>7} "
+                f"{limit(case, backbone):5.1f}x {seconds:>10} {ratio:>6} "
+                f"{ours['peak_mb']:13.0f} {plain['peak_mb']:7.0f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

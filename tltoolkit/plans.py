@@ -154,9 +154,9 @@ def after_head(images_per_class: float, f1: float | None) -> tuple[tuple[Stage, 
     thirds of the blocks are fine-tuned: the lowest hold edges and colours, which are the same
     everywhere, and cost the most time. Each epoch augments its images anew (`cache_views=0`):
     where three stored versions took turns, macro F1 on TrashNet's validation images was two
-    points lower. The worse the pretrained features alone do, the farther the images are from
-    what they were learned on: then everything trains, twice as long. Not at a far higher rate:
-    at 6e-4 a frozen BatchNorm let the loss explode on textures under noise.
+    points lower (one seed). The worse the pretrained features alone do, the farther the images
+    are from what they were learned on: then everything trains, twice as long. Not at a far
+    higher rate: at 6e-4 a frozen BatchNorm let the loss explode on textures under noise.
 
     Args:
         images_per_class: Training images divided by classes.
