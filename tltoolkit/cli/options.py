@@ -34,6 +34,23 @@ def add_data(
         default="error",
         help="one picture in several splits: error (default), drop or allow",
     )
+    add("--class-names", metavar="A,B,...", help="all classes in the order of their numbers")
+    add = parser.add_argument_group("data in a table").add_argument
+    add("--image-column", default="path", help="of image files (default %(default)s)")
+    add(
+        "--label-column",
+        default="label",
+        help="of labels (default %(default)s); or columns of zeros and ones: A,B,...",
+    )
+    add("--split-column", help="train, val or test; split or is_valid if there is such a column")
+    add("--separator", default="|", help="between the labels of a cell (default %(default)s)")
+    add("--suffix", default="", help="what the image column leaves out, such as .jpg")
+    add("--image-root", metavar="FOLDER", help="where paths start; the table's folder if left out")
+    add(
+        "--multi-label",
+        action=argparse.BooleanOptionalAction,
+        help="whether images can have several labels or none; found out if left out",
+    )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -70,15 +87,32 @@ def load_data(args: argparse.Namespace) -> Any:
     from tltoolkit import _files, data
 
     path = _files.local(args.data)
-    read = data.from_table if path.is_file() else data.from_directory
-    return read(
+    how = {
+        "val": args.val,
+        "test": args.test,
+        "seed": args.seed,
+        "on_bad": args.on_bad,
+        "duplicates": args.duplicates,
+        "class_names": args.class_names and _parts(args.class_names),
+    }
+    if not path.is_file():
+        return data.from_directory(path, **how)
+    columns = _parts(args.label_column)
+    return data.from_table(
         path,
-        val=args.val,
-        test=args.test,
-        seed=args.seed,
-        on_bad=args.on_bad,
-        duplicates=args.duplicates,
+        image=args.image_column,
+        label=columns if len(columns) > 1 else args.label_column,
+        root=args.image_root,
+        split=args.split_column or data.table.said_split(path),
+        separator=args.separator,
+        suffix=args.suffix,
+        multi_label=args.multi_label,
+        **how,
     )
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
 
 
 def toolkit(args: argparse.Namespace) -> Any:

@@ -3,12 +3,21 @@
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from tltoolkit import _checks
-from tltoolkit.data.assemble import SPLIT_NAMES, SPLITS, assemble, check_settings, encode, tidy
+from tltoolkit.data.assemble import (
+    SPLIT_NAMES,
+    SPLITS,
+    assemble,
+    check_settings,
+    encode,
+    stated,
+    tidy,
+)
 from tltoolkit.data.decoding import MAX_PIXELS
 from tltoolkit.data.images import ImageData
 from tltoolkit.data.sources import Files
@@ -32,6 +41,7 @@ def from_directory(
     on_bad: str = "error",
     duplicates: str = "error",
     max_pixels: int = MAX_PIXELS,
+    class_names: Sequence[str] | None = None,
 ) -> ImageData:
     """Labelled images from root/<class>/* or root/{train,val,test}/<class>/*.
 
@@ -39,7 +49,8 @@ def from_directory(
     `ImageData.audit` tell what is not an image. Hidden files, the litter of operating systems,
     dangling links and link loops are passed over and counted in `ImageData.skipped`. The order of
     images and the splits depend on names, contents and the seed alone. Classes are ordered by
-    code points, or by value if all their names are whole numbers.
+    code points, or by value if all their names are whole numbers, unless `class_names` says
+    otherwise.
 
     Args:
         root: the folder. Its folders are splits if one of them is "train" (or "training") and
@@ -55,6 +66,9 @@ def from_directory(
             keeps it in test before val before train, "allow" leaves them. Splits made here never
             share an image.
         max_pixels: images of more pixels than this are errors.
+        class_names: all classes, the names of their folders, in the order of their numbers. A
+            model of another origin has an order of its own: Keras' loader sorts names as text,
+            so that 10 comes before 2.
 
     Raises:
         ValueError: no class folders, a class with fewer than two images, a class in val or test
@@ -63,6 +77,7 @@ def from_directory(
     check_settings(val, test, seed)
     _checks.integer("max_pixels", max_pixels, 1)
     _checks.instance("root", root, (str, os.PathLike), "a path")
+    order = stated(class_names)
     top = os.path.abspath(os.fspath(root))
     if not os.path.isdir(top):
         raise _checks.fail("root", "a folder that exists", str(root))
@@ -75,14 +90,15 @@ def from_directory(
     if not found:
         raise ValueError(f"no images in {root}: they belong in one folder per class")
     split_numbers = np.array([image.split for image in found], np.int64)
-    labels, class_names = encode(
-        [(image.class_name,) for image in found], split_numbers, multi_label=False
+    labels, used_names = encode(
+        [(image.class_name,) for image in found], split_numbers, multi_label=False, order=order
     )
     return assemble(
         Files([image.path for image in found], max_pixels),
         labels,
-        class_names,
+        used_names,
         split_numbers,
+        order_stated=order is not None,
         val=val,
         test=test,
         seed=seed,

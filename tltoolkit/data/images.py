@@ -28,12 +28,15 @@ class Split:
         labels: (N,) int64 class numbers, or (N, C) uint8 zeros and ones if one image can have
             several labels. Read-only.
         class_names: the C class names; the number of a class is its place here.
+        order_stated: False where their order was found by sorting, so that a model of another
+            origin may have another.
     """
 
     source: Source
     indices: NDArray[np.int64]
     labels: Labels
     class_names: tuple[str, ...]
+    order_stated: bool = True
 
     def __post_init__(self) -> None:
         if len(self.indices) != len(self.labels):
