@@ -104,7 +104,8 @@ def _subclassed(model: Any) -> Network:
         raise _checks.fail("model", rule, model)
     image = keras.KerasTensor(shape)
     size, classes = _shape([image], [model.compute_output_spec(image)])
-    *body, head = [layer.name for layer in model.layers if layer.weights]
+    labels = graph.labels(model)
+    *body, head = [labels[id(layer)] for layer in model.layers if layer.weights]
     return Network(
         model=model,
         output=None,
