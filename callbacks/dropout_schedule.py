@@ -1,11 +1,9 @@
 """Let the rate of the scheduled dropout layers follow a schedule."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
-
-from tltoolkit import _checks
+from tltoolkit import _checks, graph
 from tltoolkit.callbacks._scheduled import KerasSchedule, ScheduledCallback
 
 
@@ -21,7 +19,7 @@ class SpatialDropoutSchedule(ScheduledCallback):
             its start), any Keras schedule, or a function from the number of epochs (or steps)
             done to a rate, 0 <= rate < 1.
         by: "epoch" or "step"; a step is one update of the optimizer.
-        layers: names of the layers to set; None for all.
+        layers: names of the layers to set, each layer of such a name; None for all.
 
     Raises:
         ValueError: a model without such layers, an unknown name, a rate out of range.
@@ -49,9 +47,10 @@ class SpatialDropoutSchedule(ScheduledCallback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the layers."""
-        found = {
-            layer.name: layer for layer in all_layers(self.model) if hasattr(layer, "set_rate")
-        }
+        found: dict[str, list[Any]] = {}
+        for layer in graph.layers_inside(self.model):
+            if hasattr(layer, "set_rate"):
+                found.setdefault(layer.name, []).append(layer)
         if not found:
             raise ValueError(
                 "the model has no layer whose rate can change: use ScheduledSpatialDropout2D, "
@@ -59,18 +58,10 @@ class SpatialDropoutSchedule(ScheduledCallback):
             )
         for name in self.layers or ():
             _checks.one_of("layers", name, found)
-        self._chosen = [found[name] for name in (found if self.layers is None else self.layers)]
+        names = found if self.layers is None else self.layers
+        self._chosen = [layer for name in names for layer in found[name]]
 
     def apply(self, value: float) -> None:
         """Set the rates."""
         for layer in self._chosen:
             layer.set_rate(value)
-
-
-def all_layers(model: keras.layers.Layer) -> Iterator[Any]:
-    """The layers of a model in order, those inside nested models and wrappers too."""
-    for layer in getattr(model, "layers", ()):
-        yield layer
-        yield from all_layers(layer)
-        if isinstance(layer, keras.layers.Wrapper):
-            yield layer.layer

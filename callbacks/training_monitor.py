@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import tensorflow as tf
 
 from tltoolkit import _checks, graph
 from tltoolkit.callbacks import monitor_advice
-from tltoolkit.callbacks.dropout_schedule import all_layers
 
 
 class TrainingMonitor(keras.callbacks.Callback):
@@ -78,6 +78,7 @@ class TrainingMonitor(keras.callbacks.Callback):
         self._step = 0
         self._before: list[Any] | None = None
         self._ratios: dict[str, float] = {}
+        self._names: dict[int, str] | None = None
         self._batch_tensors: Any = None
         self._writer: Any = (
             None if self.log_dir is None else tf.summary.create_file_writer(str(self.log_dir))
@@ -137,8 +138,13 @@ class TrainingMonitor(keras.callbacks.Callback):
 
     def _layers(self) -> list[Any]:
         """Layers with weights of their own that are trained, innermost ones only."""
-        layers = [layer for layer in all_layers(self.model) if not getattr(layer, "layers", None)]
-        return [layer for layer in layers if layer.trainable_weights]
+        return [layer for layer in _leaves(self.model) if layer.trainable_weights]
+
+    def _name(self, layer: Any) -> str:
+        """Its own, or its path where layers of nested models have one name."""
+        if self._names is None:
+            self._names = graph.labels(self.model)
+        return self._names.get(id(layer), layer.name)
 
     def _update_ratios(self, values: list[Any], steps: int) -> dict[str, float]:
         before = dict(zip(map(id, self.model.trainable_weights), values, strict=True))
@@ -148,12 +154,13 @@ class TrainingMonitor(keras.callbacks.Callback):
             change = [w.value - o for w, o in zip(layer.trainable_weights, old, strict=True)]
             size = float(tf.linalg.global_norm(old))
             if size > 0:
-                ratios[layer.name] = float(tf.linalg.global_norm(change)) / size / steps
+                ratios[self._name(layer)] = float(tf.linalg.global_norm(change)) / size / steps
         return ratios
 
     def _measure(self) -> None:
         groups = {
-            ("weights", layer.name): _joined(layer.trainable_weights) for layer in self._layers()
+            ("weights", self._name(layer)): _joined(layer.trainable_weights)
+            for layer in self._layers()
         }
         groups |= self._on_batch()
         numbers = _statistics(list(groups.values())).numpy().tolist() if groups else []
@@ -183,7 +190,7 @@ class TrainingMonitor(keras.callbacks.Callback):
             own = [gradients[id(w)] for w in layer.trainable_weights]
             own = [g for g in own if g is not None]
             if own:
-                groups["gradients", layer.name] = _joined(own)
+                groups["gradients", self._name(layer)] = _joined(own)
         if self._probe is not None:
             activations = self._probe(self._batch_tensors[0])
             groups |= {("activations", name): value for name, value in activations.items()}
@@ -201,7 +208,7 @@ class TrainingMonitor(keras.callbacks.Callback):
         """Which layer, in order, is the first with a number that is not finite."""
         groups = self._on_batch()
         for layer in self._layers():
-            groups["weights", layer.name] = _joined(layer.trainable_weights)
+            groups["weights", self._name(layer)] = _joined(layer.trainable_weights)
         for kind in ("activations", "weights", "gradients"):
             for (of, name), value in groups.items():
                 if of == kind and not bool(tf.reduce_all(tf.math.is_finite(value))):
@@ -215,6 +222,15 @@ class TrainingMonitor(keras.callbacks.Callback):
             for name, ratio in self._ratios.items():
                 tf.summary.scalar(f"update_ratio/{name}", ratio)
         self._writer.flush()
+
+
+def _leaves(model: Any) -> Iterator[Any]:
+    """The layers of a model in order, those of nested models instead of these."""
+    for layer in model.layers:
+        if getattr(layer, "layers", None):
+            yield from _leaves(layer)
+        else:
+            yield layer
 
 
 def _joined(tensors: list[Any]) -> Any:
@@ -242,8 +258,9 @@ def _probe(model: Any) -> Any:
         return None
     # Not `layer.output`: a layer may belong to another model too, and be called there as well.
     calls = [node for node in graph.nodes(model) if not node.call.is_input]
-    single = {node.layer.name: node.outputs[0] for node in calls if len(node.outputs) == 1}
+    names = graph.labels(model)
+    single = {names[id(n.layer)]: n.outputs[0] for n in calls if len(n.outputs) == 1}
     # A Sequential has no `input` of its own before it is called.
     inputs = model.inputs if isinstance(model, keras.Sequential) else model.input
-    probe = keras.Model(inputs, single)
+    probe = graph.part(model, inputs, single)
     return tf.function(lambda x: probe(x, training=False))

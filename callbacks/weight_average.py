@@ -6,8 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tltoolkit import _checks
-from tltoolkit.callbacks.dropout_schedule import all_layers
+from tltoolkit import _checks, graph, traits
 
 
 class MixedWeightAverage(keras.callbacks.Callback):
@@ -124,7 +123,8 @@ class MixedWeightAverage(keras.callbacks.Callback):
 
     def _weights(self) -> list[Any]:
         # A dropout rate follows its schedule and has no mean.
-        rates = {id(layer.rate) for layer in all_layers(self.model) if hasattr(layer, "set_rate")}
+        inner = graph.layers_inside(self.model)
+        rates = {id(layer.rate) for layer in inner if hasattr(layer, "set_rate")}
         return [weight for weight in self.model.weights if id(weight) not in rates]
 
     def _close_epoch(self) -> None:
@@ -173,12 +173,11 @@ def estimate_batch_norm(model: Any, batches: Iterable[Any]) -> None:
         model: the model, with the weights that the statistics are for.
         batches: an iterable of x, or of tuples that begin with x.
     """
-    kind = keras.layers.BatchNormalization
-    norms = [layer for layer in all_layers(model) if isinstance(layer, kind) and layer.trainable]
+    norms = [norm for norm in traits.batch_norms(model) if norm.trainable]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
-    others = list(model.non_trainable_variables)
+    others = list(model.variables)  # SpectralNormalization moves its kernel, which trains
     kept = {id(w): tf.identity(w.value) for w in others}
     own = {id(w) for norm in norms for w in (norm.moving_mean, norm.moving_variance)}
     try:

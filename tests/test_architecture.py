@@ -19,6 +19,7 @@ FOLDERS = {
 # A room imports from layers below its own, and from nobody beside it but where EXTRA says so.
 LAYERS = (
     ("__version__", "_checks", "_files", "graph"),
+    ("traits",),
     (
         "augment",
         "backbones",

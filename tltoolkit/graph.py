@@ -1,10 +1,14 @@
 """Reading a functional model as a graph: flatten it, find where it can be cut.
 
-Keras keeps the graph of a functional model in `_nodes_by_depth`, which has no public form;
-this is the one module that touches it.
+Keras keeps the graph of a functional model in `_nodes_by_depth`, the layers inside a layer in
+`_layers` and how a tensor was made in `_keras_history`, which have no public form; this is the
+one module that touches them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +46,85 @@ def flat(model: Any) -> Any:
     A model that is flat already comes back as it is.
     """
     if any(is_functional(node.layer) for node in nodes(model)):
-        return insert(model, {})
+        made = insert(model, {})
+        made.tltoolkit_labels = _Labels(labels(model))
+        return made
     return _functional(model)
+
+
+def part(model: Any, inputs: Any, outputs: Any) -> Any:
+    """The functional model from some tensors of a flat model to others; layers are shared."""
+    made = _connected(inputs, outputs)
+    if (kept := getattr(model, "tltoolkit_labels", None)) is not None:
+        made.tltoolkit_labels = kept
+    return made
+
+
+def layers_inside(layer: Any) -> Iterator[Any]:
+    """A layer or model, then all layers that it holds under whatever name, however deep."""
+    yield layer
+    for _, inner in _inside(layer):
+        if isinstance(inner, keras.layers.Layer):
+            yield inner
+
+
+def labels(model: Any) -> dict[int, str]:
+    """id of each layer and operation in a model, however deep, -> a name that it has alone.
+
+    That is its own name, or its path through the models and layers around it (`left/conv1`)
+    where others have the same name. A flat model knows the paths of the one that it was made of.
+    """
+    if (kept := getattr(model, "tltoolkit_labels", None)) is not None:
+        return dict(kept.by_id)
+    found = {id(layer): path for path, layer in _inside(model)}
+    count = Counter(path[-1] for path in found.values())
+    alone = {key: path[-1] for key, path in found.items() if count[path[-1]] == 1}
+    return _numbered({key: alone.get(key, "/".join(path)) for key, path in found.items()})
+
+
+def label(model: Any, layer: Any) -> str:
+    """The label of one layer of a flat model."""
+    return labels(model).get(id(layer), layer.name)
+
+
+def paths(model: Any) -> dict[int, str]:
+    """id of each variable of a model -> a path that it has alone.
+
+    That is Keras' path, with the layer's label in it or a number after it where others have the
+    same: layers that were built inside two models, or that nobody named, share paths.
+    """
+    count, known = Counter(v.path for v in model.variables), labels(model)
+    found = {id(v): v.path for v in model.variables}
+    placed: set[int] = set()
+    for _, layer in _inside(model):
+        for v in () if is_functional(layer) else getattr(layer, "variables", ()):
+            if count[v.path] > 1 and id(v) not in placed:
+                placed.add(id(v))
+                found[id(v)] = _path_within(v.path, layer.name, known.get(id(layer), layer.name))
+    return _numbered(found)
+
+
+@contextmanager
+def distinct_names(operations: Iterable[Any]) -> Iterator[None]:
+    """Within the block no two operations have one name.
+
+    Keras refuses to connect them otherwise (`map_graph`, 3.15), although it needs the names for
+    serialising alone.
+    """
+    different = list({id(operation): operation for operation in operations}.values())
+    taken, renamed = {operation.name for operation in different}, []
+    seen: set[str] = set()
+    try:
+        for i, operation in enumerate(different):
+            if (name := operation.name) in seen:
+                renamed.append((operation, name))
+                operation.name = _free(f"{name}_{i}", taken)
+                taken.add(operation.name)
+            seen.add(operation.name)
+        yield
+    finally:
+        for operation, name in renamed:
+            operation.name = name
 
 
 def insert(model: Any, after: Mapping[str, Callable[[Any], Any]]) -> Any:
@@ -55,7 +136,7 @@ def insert(model: Any, after: Mapping[str, Callable[[Any], Any]]) -> Any:
     """
     inner = _functional(model)
     outputs = _rerun(inner, inner.inputs, after)
-    return keras.Model(
+    return _connected(
         inner.input, keras.tree.pack_sequence_as(inner.output, outputs), name=inner.name
     )
 
@@ -86,6 +167,71 @@ def cuts(model: Any) -> Iterator[tuple[int, Any]]:
         alive = {key: t for key, t in alive.items() if last_use.get(key, -1) > i}
         if len(alive) == 1:
             yield i + 1, next(iter(alive.values()))
+
+
+@dataclass(frozen=True)
+class _Labels:
+    # Keras and TensorFlow would wrap a plain dict, which has to have text as keys then.
+    by_id: Mapping[int, str]
+
+
+def _inside(
+    layer: Any, path: tuple[str, ...] = (), seen: set[int] | None = None
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """(path, layer or operation) of all that a layer or model holds, once, containers first."""
+    seen = {id(layer)} if seen is None else seen
+    calls = [node.layer for node in nodes(layer)] if is_functional(layer) else []
+    for inner in (*calls, *getattr(layer, "_layers", ())):
+        if id(inner) not in seen:
+            seen.add(id(inner))
+            yield (*path, inner.name), inner
+            yield from _inside(inner, (*path, inner.name), seen)
+
+
+def _connected(inputs: Any, outputs: Any, name: str | None = None) -> Any:
+    with distinct_names(_made_by(keras.tree.flatten(outputs))):
+        return keras.Model(inputs, outputs, name=name)
+
+
+def _made_by(tensors: Iterable[Any]) -> Iterator[Any]:
+    """The operations that some tensors come from."""
+    left, seen = list(tensors), set()
+    while left:
+        operation, index, _ = left.pop()._keras_history
+        node = operation._inbound_nodes[index]
+        if id(node) not in seen:
+            seen.add(id(node))
+            left += node.input_tensors
+            yield operation
+
+
+def _path_within(path: str, name: str, known_as: str) -> str:
+    parts = path.split("/")
+    inner = parts[parts.index(name) + 1 :] if name in parts else parts
+    return "/".join((known_as, *inner))
+
+
+def _numbered(names: Mapping[int, str]) -> dict[int, str]:
+    """The same names, with a number after each that came before."""
+    taken: set[str] = set()
+    found = {}
+    for key, name in names.items():
+        found[key] = _free(name, taken)
+        taken.add(found[key])
+    return found
+
+
+def _free(name: str, taken: set[str]) -> str:
+    number, tried = 1, name
+    while tried in taken:
+        number += 1
+        tried = f"{name}#{number}"
+    return tried
+
+
+def area(tensor: Any) -> int:
+    """Positions of a map (B, H, W, C) or of tokens (B, T, C), an unknown side as 1; else 1."""
+    return math.prod(side or 1 for side in tensor.shape[1:-1])
 
 
 def _functional(model: Any) -> Any:

@@ -177,6 +177,8 @@ def settings_of(model: Any) -> Settings:
 def blocks(model: Any) -> dict[str, tuple[str, ...]]:
     """Block name -> layer names of a model, in the order of the model, `"head"` last.
 
+    Where layers of nested models have one name, their paths stand for it, as `left/conv1`.
+
     A block is the unit of freezing: `Stage(unfreeze=2)` trains the last two below the head. For
     a classifier of this toolkit they are those of the backbone's table; for another functional
     model they are found from its graph: a block ends where branches join or before the feature
@@ -209,14 +211,16 @@ def freeze(model: Any, unfreeze: str | int | float, batch_norm: str = "frozen") 
             `"train"` trains that of what is unfrozen.
 
     Returns:
-        Layer name -> whether it trains, for each layer with weights.
+        Layer name -> whether it trains, for each layer with weights, and for each
+        BatchNormalization that stays frozen inside one that trains.
 
     Raises:
-        ValueError: Something that the model does not have.
+        ValueError: Something that the model does not have, or a head that cannot be told from
+            the rest of the model.
     """
     found, flat = blocks(model), graph.flat(model)
     if unfreeze == "none":
-        plan = dict.fromkeys((layer.name for layer in flat.layers if layer.weights), False)
+        plan = dict.fromkeys(freezing.applied(flat), False)
     else:
         plan = freezing.freeze_plan(flat, found, unfreeze, batch_norm)
     # A nested model that is frozen itself would hide what its layers say.

@@ -104,7 +104,9 @@ def _subclassed(model: Any) -> Network:
         raise _checks.fail("model", rule, model)
     image = keras.KerasTensor(shape)
     size, classes = _shape([image], [model.compute_output_spec(image)])
-    *body, head = [layer.name for layer in model.layers if layer.weights]
+    labels = graph.labels(model)
+    weighted = _in_call_order(model, image, [one for one in model.layers if one.weights])
+    *body, head = [labels[id(layer)] for layer in weighted]
     return Network(
         model=model,
         output=None,
@@ -114,6 +116,25 @@ def _subclassed(model: Any) -> Network:
         classes=classes,
         settings=None,
     )
+
+
+def _in_call_order(model: Any, image: Any, layers: list[Any]) -> list[Any]:
+    """Layers by when the model first reads their weights; as they were made if that is unknown."""
+    import tensorflow as tf
+
+    spec = tf.TensorSpec(image.shape, image.dtype)
+    try:
+        with keras.StatelessScope():
+            call = tf.function(lambda x: model(x, training=False), autograph=False)
+            read = call.get_concrete_function(spec).captured_inputs
+    except Exception:  # whatever a user's code may raise
+        return layers
+    turn = {id(handle): i for i, handle in enumerate(read)}
+
+    def first(layer: Any) -> int:
+        return min(turn.get(id(v.value.handle), len(turn)) for v in layer.weights)
+
+    return sorted(layers, key=first)
 
 
 def _shape(inputs: Any, outputs: Any) -> tuple[int, int]:

@@ -40,7 +40,7 @@ def schedule(name: str, learning_rate: float, steps: int, warmup_steps: int) -> 
 def build(
     name: str,
     rate: Callable[[float], Any],
-    factors: Mapping[str, float],
+    factors: Mapping[int, float],
     *,
     momentum: float,
     weight_decay: float,
@@ -52,7 +52,7 @@ def build(
     Args:
         name: A key of `OPTIMIZERS`.
         rate: From a factor to a learning rate or Keras schedule.
-        factors: Variable path -> factor of its rate, for every variable that trains. One
+        factors: id of a variable -> factor of its rate, for every variable that trains. One
             distinct factor makes a plain optimizer, several a `keras.optimizers.MultiOptimizer`.
         momentum: For those optimizers that have one.
         weight_decay: Decoupled, for every variable but `undecayed`.
@@ -72,7 +72,7 @@ def build(
     if len(distinct) == 1:
         return single(distinct[0], clip_norm)
     by_factor = {factor: single(factor) for factor in distinct}
-    return ClippedMultiOptimizer(lambda v: by_factor[factors[v.path]], clip_norm)
+    return ClippedMultiOptimizer(lambda v: by_factor[factors[id(v)]], clip_norm)
 
 
 class ClippedMultiOptimizer(keras.optimizers.MultiOptimizer):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import _checks, model
+from tltoolkit import _checks, graph, model
 from tltoolkit import run_dir as run_dirs
 from tltoolkit.augment.labels import as_targets
 from tltoolkit.data import ImageData, Split
@@ -19,8 +19,8 @@ from tltoolkit.stages import LBFGS, Plan, Stage
 from tltoolkit.train import fine_tune
 from tltoolkit.training import correcting, probe
 from tltoolkit.training.best import BEST_BY
+from tltoolkit.training.frozen import lasting
 from tltoolkit.training.limits import StopAfter, UntilLoss
-from tltoolkit.training.stage import UNHASHED
 
 HOW = ("repeat", "continue")
 # Rate of "continue", as a part of the stage's peak: schedules end low.
@@ -144,11 +144,11 @@ def _fresh(run: Run, build: Callable[[], Any] | None) -> Any:
 def _same_where_untouched(run: Run, fresh: Any) -> bool:
     """Whether what no stage changed has the same values in both models, place by place."""
     changed = {path for result in run.stages for path in result.changed}
-    old, new = run.model.variables, fresh.variables
+    old, new, paths = lasting(run.model), lasting(fresh), graph.paths(run.model)
     return len(old) == len(new) and all(
         np.array_equal(a.numpy(), b.numpy())
         for a, b in zip(old, new, strict=True)
-        if a.path not in changed and a.name not in UNHASHED
+        if paths[id(a)] not in changed
     )
 
 

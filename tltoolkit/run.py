@@ -46,6 +46,14 @@ class StageResult:
         paths = {name: tuple(record[name]) for name in ("trained", "changed")}
         return cls(**{**record, **paths, "stage": Stage(**record["stage"])})
 
+    def renamed(self, paths: Mapping[str, str]) -> "StageResult":
+        """The same record of a model whose variables have other paths: those of `paths`."""
+        new = {
+            name: tuple(paths.get(path, path) for path in getattr(self, name))
+            for name in ("trained", "changed")
+        }
+        return dataclasses.replace(self, **new)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:

@@ -1,6 +1,7 @@
 """The directory of a run: claimed by one process, compared with what it holds, finished."""
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 from tltoolkit import _files, artifact, started, verified
 from tltoolkit.callbacks import checkpoint
 from tltoolkit.run import Run
+from tltoolkit.training.progress import variable_paths
 
 STARTED = artifact.STARTED
 RECORD = "run.json"
@@ -105,7 +107,8 @@ def finish(target: Path, run: Run) -> None:
     variables = [{"trained": r.trained, "changed": r.changed} for r in run.stages]
     foreign = target / artifact.FOREIGN
     hashed = verified.sha256(foreign) if foreign.is_file() else None
-    _write(target / RECORD, {**run.to_dict(), "variables": variables, "model_sha256": hashed})
+    noted = {"variables": variables, "paths": variable_paths(run.model), "model_sha256": hashed}
+    _write(target / RECORD, {**run.to_dict(), **noted})
     checkpoint.delete_all(target / CHECKPOINTS)
 
 
@@ -128,7 +131,11 @@ def finished(target: Path, model: Any) -> Run:
         loaded = artifact.load(target).model
         model.set_weights(loaded.get_weights())
         model.tltoolkit_settings = loaded.tltoolkit_settings
-    return Run.from_dict(record, model, target)
+    run, now = Run.from_dict(record, model, target), variable_paths(model)
+    # A model that was built again has the same variables under other automatic names.
+    then = record.get("paths", now)  # a run of an earlier version has no paths
+    renamed = dict(zip(then, now, strict=True))
+    return dataclasses.replace(run, stages=tuple(stage.renamed(renamed) for stage in run.stages))
 
 
 def _check_room(target: Path, needed: int, what: str) -> None:

@@ -21,9 +21,13 @@ def insert(model: Any, after: Mapping[str, Callable[[Any], Any]]) -> Any:
             `tl.blocks(model)`.
 
     Raises:
-        ValueError: A name that the model does not have, or the head.
+        ValueError: A name that the model does not have, or the head; a model in which several
+            layers have one name, since Keras could not save it flat.
     """
     found = blocks(model)
+    if paths := [name for names in found.values() for name in names if "/" in name]:
+        rule = f"one whose layers have different names, unlike {', '.join(sorted(paths)[:2])}"
+        raise _checks.fail("model", rule, model)
     last = {name: layers[-1] for name, layers in found.items() if name != "head"}
     layers = {layer for names in found.values() for layer in names}
     for name in after:

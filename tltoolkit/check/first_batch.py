@@ -172,7 +172,7 @@ def _preprocessed(network: Network, images: NDArray[np.uint8]) -> NDArray[np.flo
         return None
     if tensor is network.model.inputs[0]:
         return images.astype(np.float32)
-    return _through(keras.Model(network.model.input, tensor), images)
+    return _through(graph.part(network.model, network.model.input, tensor), images)
 
 
 def _drawable(network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -186,7 +186,7 @@ def _drawable(network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32
 def _outputs(network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     if network.output is None:
         return _through(network.model, images)
-    return _through(keras.Model(network.model.input, network.output), images)
+    return _through(graph.part(network.model, network.model.input, network.output), images)
 
 
 def _through(model: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -209,13 +209,13 @@ def _probe(
     network: Network, images: NDArray[np.uint8], targets: Any, multi_label: bool, seed: int
 ) -> float | None:
     """Accuracy of linear classifiers of the features below the head on images they did not see."""
-    if network.output is None:
+    if network.output is None or freezing.unclear_head(network.model, network.blocks):
         return None
     plan = freezing.freeze_plan(network.model, network.blocks, freezing.HEAD)
     cut = freezing.boundary(network.model, plan)
     if cut is None:
         return None
-    rows = _through(keras.Model(network.model.input, cut), images)
+    rows = _through(graph.part(network.model, network.model.input, cut), images)
     rows = rows if rows.ndim == 2 else rows.mean(axis=tuple(range(1, rows.ndim - 1)))
     fold = np.random.default_rng(seed).permutation(len(rows)) % FOLDS
     right = np.zeros(targets.shape if multi_label else len(rows))

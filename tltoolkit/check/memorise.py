@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tltoolkit import freezing
 from tltoolkit.callbacks.weight_average import estimate_batch_norm
 from tltoolkit.stages import Stage
 from tltoolkit.training import gradient
@@ -67,8 +68,7 @@ class Subject:
 def subject_of(job: Job) -> Subject:
     """The images of a job, activations of what is frozen computed, as the model is set now."""
     model = job.model
-    plan = {layer.name: bool(layer.trainable_variables) for layer in model.layers if layer.weights}
-    task = task_of(job, Stage("memorise", epochs=1, augment=None), 0, 0, plan)
+    task = task_of(job, Stage("memorise", epochs=1, augment=None), 0, 0, freezing.applied(model))
     if task.tensor is None:
         images, _ = next(iter(job.train.batches(job.augmented, job.batch_size)))
         x = tf.cast(images, tf.float32)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tltoolkit import freezing
+from tltoolkit import freezing, graph
 from tltoolkit.check.memorise import Subject
 from tltoolkit.network import Network
 from tltoolkit.training.job import Job
@@ -20,14 +20,15 @@ def of_layers(network: Network) -> str:
     """Nothing trains, or the head does not."""
     if not network.model.trainable_variables:
         return "nothing trains: every layer is frozen (see tl.freeze)"
-    head = set(network.blocks[freezing.HEAD])
+    head, labels = set(network.blocks[freezing.HEAD]), graph.labels(network.model)
+    layers = [layer for layer in network.model.layers if labels[id(layer)] in head]
     frozen = [
         weight.path
-        for layer in network.model.layers
-        if layer.name in head and layer.weights and not layer.trainable_variables
+        for layer in layers
+        if layer.weights and not layer.trainable_variables
         for weight in layer.weights
     ]
-    trains = any(layer.trainable_variables for layer in network.model.layers if layer.name in head)
+    trains = any(layer.trainable_variables for layer in layers)
     return "" if trains else f"the head is frozen: {_some(frozen)} do not train (see tl.freeze)"
 
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from tltoolkit import _checks
+from tltoolkit import _checks, graph
 from tltoolkit.augment import keys
 from tltoolkit.augment.dataset import untuned
 
@@ -70,14 +69,14 @@ def frozen_function(model: Any, cut: Any, images: int) -> Callable[[np.ndarray],
     Takes (B, H, W, 3) uint8 pixels, returns the activations in inference mode. `images` is the
     number of them that a pass has.
     """
-    lower = keras.Model(model.input, cut)
+    lower = graph.part(model, model.input, cut)
     pixels = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.uint8)
     traced = tf.function(lambda x: lower(tf.cast(x, tf.float32), training=False))
-    graph = traced.get_concrete_function(pixels)
+    concrete = traced.get_concrete_function(pixels)
     weights_mb = lower.count_params() * 4 / 2**20
     if images < IMAGES_PER_MB * weights_mb:
-        return lambda images: graph(tf.constant(images)).numpy()
-    folded = convert_variables_to_constants_v2(graph)
+        return lambda images: concrete(tf.constant(images)).numpy()
+    folded = convert_variables_to_constants_v2(concrete)
     return lambda images: folded(tf.constant(images))[0].numpy()
 
 

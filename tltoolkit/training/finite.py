@@ -81,8 +81,14 @@ def first_broken(model: Any, x: Any) -> str | None:
     if not graph.is_functional(model):
         broken = (layer.name for layer in model.layers if not _finite(layer.weights))
         return next(broken, None)
-    calls = [(node.layer.name, tensor) for node in graph.nodes(model) for tensor in node.outputs]
-    outputs = keras.Model(model.inputs, [tensor for _, tensor in calls])(x, training=False)
+    labels = graph.labels(model)
+    calls = [
+        (labels.get(id(node.layer), node.layer.name), tensor)
+        for node in graph.nodes(model)
+        for tensor in node.outputs
+    ]
+    probe = graph.part(model, model.inputs, [tensor for _, tensor in calls])
+    outputs = probe(x, training=False)
     pairs = zip(calls, outputs, strict=True)
     return next((name for (name, _), output in pairs if not _finite([output])), None)
 

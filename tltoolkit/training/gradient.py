@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tltoolkit import freezing, optimizers
+from tltoolkit import graph, optimizers, traits
 from tltoolkit.callbacks import EarlyStopping, ValidationMetrics
 from tltoolkit.callbacks.weight_average import estimate_batch_norm
 from tltoolkit.training import objective, scoring
 from tltoolkit.training.best import Best, KeepBest
 from tltoolkit.training.finite import Finite
-from tltoolkit.training.job import History, Task
+from tltoolkit.training.frozen import FrozenCheck
+from tltoolkit.training.job import History, Task, recalibrated
 from tltoolkit.training.objective import loss_of
 from tltoolkit.training.progress import Progress, StageCheckpoints
 
@@ -73,11 +74,14 @@ def optimizer_of(trainer: Any, task: Task, rate: Callable[[float], Any]) -> Any:
     stage = task.stage
     from_top = list(task.job.network.blocks.values())[::-1]
     depth = {layer: i for i, names in enumerate(from_top) for layer in names}
-    trained = [(layer, v) for layer in trainer.layers for v in layer.trainable_variables]
+    labels = graph.labels(task.job.model)
+    trained = [
+        (labels[id(layer)], v) for layer in trainer.layers for v in layer.trainable_variables
+    ]
     return optimizers.build(
         stage.optimizer,
         rate,
-        {v.path: stage.layer_decay ** depth[layer.name] for layer, v in trained},
+        {id(v): stage.layer_decay ** depth[layer] for layer, v in trained},
         momentum=stage.momentum,
         weight_decay=stage.weight_decay,
         clip_norm=stage.clip_norm,
@@ -89,7 +93,8 @@ def _callbacks(task: Task, progress: Progress) -> list[Any]:
     job, stage = task.job, task.stage
     kept = "" if progress.directory is None else f"; a checkpoint is kept in {progress.directory}"
     finite = Finite(task, progress.start, kept)
-    own: list[Any] = [finite, KeepBest(job.model, progress.best, task.first_epoch)]
+    best = KeepBest(job.model, progress.best, task.first_epoch)
+    own: list[Any] = [finite, FrozenCheck(task), best]
     if job.val is not None:
         own.append(
             ValidationMetrics(
@@ -109,8 +114,7 @@ def _callbacks(task: Task, progress: Progress) -> list[Any]:
 
 def reseed(trainer: Any, seed: int) -> None:
     """Start the generators of random layers anew, whatever ran before."""
-    generators = [layer.seed_generator for layer in trainer.layers if freezing.is_random(layer)]
-    for i, generator in enumerate(generators):
+    for i, generator in enumerate(traits.generators(trainer)):
         generator.state.assign(np.random.SeedSequence((seed, i)).generate_state(2))
 
 
@@ -119,13 +123,13 @@ def _recalibrate(
 ) -> None:
     """Estimate BatchNorm's averages anew, and add the outcome to the history as an epoch."""
     job = task.job
-    unfrozen = freezing.trained_layers(job.network.blocks, task.stage.unfreeze)
-    norms = [layer for layer in trainer.layers if freezing.is_batch_norm(layer)]
-    for layer in norms:
-        layer.trainable = layer.name in unfrozen
+    moved = {id(norm) for norm in recalibrated(job, task.stage).values()}
+    flags = [(norm, norm.trainable) for norm in traits.batch_norms(trainer)]
+    for norm, _ in flags:
+        norm.trainable = id(norm) in moved
     estimate_batch_norm(trainer, train)
-    for layer in norms:
-        layer.trainable = False
+    for norm, trainable in flags:
+        norm.trainable = trainable
     logs = {name: values[-1] for name, values in history.items()}
     if job.val is not None:
         outputs = trainer.predict(val, verbose=0)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import keras
 import numpy as np
 
-from tltoolkit import augment, freezing
+from tltoolkit import augment, freezing, graph
 from tltoolkit.imbalance import correct
 from tltoolkit.network import Network
 from tltoolkit.stages import Stage
@@ -98,7 +97,7 @@ class Task:
         if network.output is None:
             return network.model
         start = network.model.input if self.tensor is None else self.tensor
-        return keras.Model(start, network.output)
+        return graph.part(network.model, start, network.output)
 
     def stored(self) -> list[np.ndarray]:
         """Activations of the training images and, if there are any, of the validation images."""
@@ -164,7 +163,7 @@ def task_of(
     pipeline = _pipeline(job, stage)
     tensor, views = None, 0
     if job.network.output is not None and stage.cache_views != 0:
-        tensor = freezing.boundary(job.model, plan)
+        tensor = freezing.boundary(job.model, plan, recalibrated(job, stage))
     if tensor is not None:
         views = _views(job, stage, pipeline, tensor)
     return Task(
@@ -176,6 +175,11 @@ def task_of(
         pipeline=pipeline,
         views=views,
     )
+
+
+def recalibrated(job: Job, stage: Stage) -> dict[str, Any]:
+    """Label -> BatchNormalization, for those whose averages the stage estimates anew."""
+    return freezing.recalibrated(job.model, job.network.blocks, stage.unfreeze, stage.batch_norm)
 
 
 def _pipeline(job: Job, stage: Stage) -> Any:

@@ -52,7 +52,10 @@ def check_stage(
         return
     tensor: Any = None
     if network.output is not None and stage.cache_views != 0:
-        tensor = freezing.boundary(network.model, plan)
+        moved = freezing.recalibrated(
+            network.model, network.blocks, stage.unfreeze, stage.batch_norm
+        )
+        tensor = freezing.boundary(network.model, plan, moved)
     if tensor is None or len(tensor.shape) != 2:
         rule = (
             f"None for stage {stage.name!r}, which trains more than a head on stored vectors of "

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tltoolkit import graph
 from tltoolkit.callbacks import Resume, checkpoint, training_state
 from tltoolkit.freezing import freeze_plan
 from tltoolkit.run import StageResult
@@ -35,6 +36,7 @@ class Progress:
         found: The checkpoint in the middle of a stage that this run goes on from, until that
             stage has taken it up.
         since: When this process began to work on the stage.
+        paths: Those of the model's variables in this process, in their order.
     """
 
     directory: Path | None = None
@@ -46,6 +48,7 @@ class Progress:
     begun: Tree = field(default_factory=dict)
     found: Tree | None = None
     since: float = 0.0
+    paths: list[str] = field(default_factory=list)
 
     @property
     def start(self) -> tuple[int, int]:
@@ -67,12 +70,12 @@ class Progress:
         scores = self.histories[number].get(BEST_BY)
         return max(scores) if scores else None
 
-    def begin_stage(self, steps: int, hashes: dict[str, str]) -> Tree:
+    def begin_stage(self, steps: int, hashes: list[str]) -> Tree:
         """What the stage at work remembers of its start, or of that before an interruption.
 
         Args:
             steps: Steps of an epoch.
-            hashes: Path -> SHA-256 of each variable.
+            hashes: SHA-256 of each variable that lasts, in the order of the model.
         """
         self.since = time.perf_counter()
         if self.found is None:
@@ -109,6 +112,7 @@ class Progress:
         return {
             "best": {"score": best.score, "epoch": best.epoch, "weights": weights},
             "results": [result.to_dict() for result in self.results],
+            "paths": self.paths,
             "histories": self.histories,
             "begun": {**self.begun, "seconds": self.seconds} if self.begun else {},
         }
@@ -125,7 +129,9 @@ class Progress:
         run, variables = tree["run"], training_state.model_variables(job.model)
         training_state.check_fits("model", variables, tree["model"])
         training_state.assign(variables, tree["model"])
-        self.results = [StageResult.from_dict(result) for result in run["results"]]
+        # A model that was built again has the same variables under other automatic names.
+        now = dict(zip(run["paths"], variable_paths(job.model), strict=True))
+        self.results = [StageResult.from_dict(result).renamed(now) for result in run["results"]]
         self.histories = run["histories"]
         best = run["best"]
         pairs = zip(best["weights"], tree["model"], strict=bool(best["weights"]))
@@ -139,6 +145,12 @@ class Progress:
         return True
 
 
+def variable_paths(model: Any) -> list[str]:
+    """The paths of a model's variables, in the order in which checkpoints hold their values."""
+    paths = graph.paths(model)
+    return [paths[id(v)] for v in training_state.model_variables(model)]
+
+
 def checkpoint_bytes(job: Job, unfrozen: Iterable[str | int | float]) -> int:
     """Room of a checkpoint at most: weights, those of the best epoch, two values per trained one.
 
@@ -146,9 +158,10 @@ def checkpoint_bytes(job: Job, unfrozen: Iterable[str | int | float]) -> int:
         job: The run.
         unfrozen: What the stages unfreeze.
     """
-    sizes = {layer.name: 4 * layer.count_params() for layer in job.model.layers}
+    labels = graph.labels(job.model)
+    sizes = {labels[id(layer)]: 4 * layer.count_params() for layer in job.model.layers}
     plans = [freeze_plan(job.model, job.network.blocks, unfreeze) for unfreeze in unfrozen]
-    trained = max(sum(sizes[name] for name in plan if plan[name]) for plan in plans)
+    trained = max(sum(sizes.get(name, 0) for name in plan if plan[name]) for plan in plans)
     return int(2 * sum(sizes.values()) + 2 * trained + NAMES + NAMES * len(sizes))
 
 

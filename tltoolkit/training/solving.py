@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tltoolkit import _checks, freezing
+from tltoolkit import _checks, freezing, graph
 from tltoolkit.network import Network, probabilities
 from tltoolkit.training import objective, probe, scoring
 from tltoolkit.training.job import History, Task
@@ -68,8 +68,9 @@ def _rows(task: Task) -> tuple[np.ndarray, np.ndarray]:
 
 def linear_head(network: Network) -> Any | None:
     """The one dense layer of the head, if it takes stored features as they are; or None."""
-    head = set(network.blocks[freezing.HEAD])
-    weighted = [layer for layer in network.model.layers if layer.name in head and layer.weights]
+    head, labels = set(network.blocks[freezing.HEAD]), graph.labels(network.model)
+    layers = [layer for layer in network.model.layers if labels[id(layer)] in head]
+    weighted = [layer for layer in layers if layer.weights]
     if network.output is None or len(weighted) != 1:
         return None
     dense = weighted[0]

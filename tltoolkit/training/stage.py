@@ -1,24 +1,17 @@
 """One stage: freeze, compute what stays frozen, fit, check that nothing else changed."""
 
-import hashlib
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from tltoolkit import freezing
-from tltoolkit.callbacks import training_state
+from tltoolkit import freezing, graph
 from tltoolkit.run import StageResult
 from tltoolkit.stages import AUTO, LBFGS, Stage
-from tltoolkit.training import gradient, solving, sweep
+from tltoolkit.training import frozen, gradient, solving, sweep
 from tltoolkit.training.best import best_epoch
 from tltoolkit.training.job import Job, Task, task_of
-from tltoolkit.training.progress import Progress
+from tltoolkit.training.progress import Progress, variable_paths
 
-# State that callbacks and random layers may change in frozen layers too.
-UNHASHED = ("rate", "seed_generator_state")
 # Of a stage that asks for "auto" where no rate could be found, by what it unfreezes.
 FALLBACK_RATES = {freezing.HEAD: 1e-3}
 FALLBACK_RATE = 1e-4
@@ -36,13 +29,15 @@ def run_stage(job: Job, stage: Stage, number: int, progress: Progress) -> None:
     """
     plan = freezing.freeze_plan(job.model, job.network.blocks, stage.unfreeze, stage.batch_norm)
     freezing.apply_freeze(job.model, plan)
-    trained = tuple(v.path for v in job.model.trainable_variables)
-    begun = progress.begin_stage(job.steps, hashes(job.model))
+    paths, variables = graph.paths(job.model), frozen.lasting(job.model)
+    trained = tuple(paths[id(v)] for v in job.model.trainable_variables)
+    begun = progress.begin_stage(job.steps, frozen.hashes(variables))
+    progress.paths = variable_paths(job.model)
     before = begun["hashes"]
     task = with_rate(task_of(job, stage, number, progress.first_epoch, plan), begun)
     history = (solving if stage.optimizer == LBFGS else gradient).fit(task, progress)
-    changed = tuple(path for path, value in hashes(job.model).items() if value != before[path])
-    _check_changes(task, plan, changed)
+    changed = frozen.changed(variables, before)
+    frozen.check(task, changed)
     result = StageResult(
         stage=stage,
         epochs=len(history["loss"]),
@@ -51,7 +46,7 @@ def run_stage(job: Job, stage: Stage, number: int, progress: Progress) -> None:
         seconds=progress.seconds,
         views=task.views,
         trained=trained,
-        changed=changed,
+        changed=tuple(paths[id(v)] for v in changed),
     )
     progress.end_stage(job, result, history)
 
@@ -79,23 +74,3 @@ def _found_rate(task: Task) -> float:
     if task.job.verbose:
         print(f"Learning rate: {rate:.3g}")
     return float(rate)
-
-
-def hashes(model: Any) -> dict[str, str]:
-    """Path -> SHA-256 of each variable, but for dropout rates and random states."""
-    return {
-        v.path: hashlib.sha256(np.ascontiguousarray(v.numpy()).data).hexdigest()
-        for v in training_state.model_variables(model)
-        if v.name not in UNHASHED
-    }
-
-
-def _check_changes(task: Task, plan: Mapping[str, bool], changed: tuple[str, ...]) -> None:
-    stage, blocks = task.stage, task.job.network.blocks
-    free = {name for name, trains in plan.items() if trains}
-    if stage.batch_norm == "recalibrate":
-        free |= freezing.trained_layers(blocks, stage.unfreeze)
-    layers = [layer for layer in task.job.model.layers if layer.name in free]
-    allowed = {v.path for layer in layers for v in layer.variables}
-    if stray := sorted(set(changed) - allowed):
-        raise RuntimeError(f"stage {stage.name!r} changed frozen variables: {', '.join(stray)}")

@@ -9,9 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-
-from tltoolkit import _checks, freezing
+from tltoolkit import _checks, freezing, graph
 from tltoolkit.optimizers import OPTIMIZERS
 from tltoolkit.training.trial import network_for
 from tltoolkit.training.untouched import untouched
@@ -120,13 +118,12 @@ def find_batch_size(
     if not sizes:
         rule = f"an ImageData with at least {SIZES[0]} training images"
         raise _checks.fail("data", rule, data)
-    plan = freezing.freeze_plan(network.model, network.blocks, unfreeze, batch_norm)
     order = {
         "sizes": sizes,
         "optimizer": optimizer,
         "memory_gb": memory_gb,
         "multi_label": data.multi_label,
-        **_networks(model, network, plan, unfreeze),
+        **_networks(model, network, unfreeze, batch_norm),
     }
     rows = {int(row["batch_size"]): row for row in _measure(order)}
     best = max(rows, default=None)
@@ -139,9 +136,11 @@ def find_batch_size(
     )
 
 
-def _networks(model: Any, network: Any, plan: Mapping[str, bool], unfreeze: Any) -> dict[str, Any]:
+def _networks(model: Any, network: Any, unfreeze: Any, batch_norm: str) -> dict[str, Any]:
     """The frozen and the training part as JSON, and the classes that they are made of."""
-    cut = None if network.output is None else freezing.boundary(network.model, plan)
+    plan = freezing.freeze_plan(network.model, network.blocks, unfreeze, batch_norm)
+    moved = freezing.recalibrated(network.model, network.blocks, unfreeze, batch_norm)
+    cut = None if network.output is None else freezing.boundary(network.model, plan, moved)
     with untouched(model):
         freezing.apply_freeze(network.model, plan)
         if not network.model.trainable_variables:
@@ -149,12 +148,16 @@ def _networks(model: Any, network: Any, plan: Mapping[str, bool], unfreeze: Any)
             raise _checks.fail("model", rule, model)
         upper, lower = network.model, None
         if network.output is not None:
-            upper = keras.Model(network.model.input if cut is None else cut, network.output)
+            start = network.model.input if cut is None else cut
+            upper = graph.part(network.model, start, network.output)
         if cut is not None:
-            lower = keras.Model(network.model.input, cut)
+            lower = graph.part(network.model, network.model.input, cut)
+        calls = [] if network.output is None else graph.nodes(network.model)
+        with graph.distinct_names(node.layer for node in calls):
+            lower, upper = lower and lower.to_json(), upper.to_json()
         return {
-            "lower": None if lower is None else lower.to_json(),
-            "upper": upper.to_json(),
+            "lower": lower,
+            "upper": upper,
             "from_logits": network.from_logits,
             "image_size": network.image_size,
             "classes": _own_classes(model),
