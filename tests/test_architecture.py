@@ -33,7 +33,7 @@ LAYERS = (
         "losses",
         "optimizers",
     ),
-    ("model", "stages"),
+    ("model", "outputs", "stages"),
     ("network", "plans", "priors", "run", "surgery", "verified"),
     ("inference", "training"),
     ("predictor",),

@@ -86,7 +86,8 @@ def cross_validate(
         inner = next(replace(fold, val=None, test=None).kfold(_inner_folds(fold), seed))
         directory = None if run_dir is None else Path(run_dir) / f"fold_{number}"
         run = fine_tune(build(), inner, seed=seed, run_dir=directory, **options)
-        reports.append(evaluate(run.model, fold.val))
+        meaning = options.get("from_logits", "auto")
+        reports.append(evaluate(run.model, fold.val, from_logits=meaning))
     return CrossValidation(reports=tuple(reports))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from tltoolkit import freezing, graph, plans
 from tltoolkit.augment import threads
 from tltoolkit.imbalance import Imbalance
+from tltoolkit.network import RGB
 from tltoolkit.plans import FAR, NEAR
 from tltoolkit.stages import LBFGS, Plan, Stage
 from tltoolkit.train import pipeline_of, plan_of
@@ -115,6 +116,7 @@ def estimate(
     seed: int = 0,
     cache_gb: float = 2.0,
     cache_dtype: str = "float32",
+    from_logits: bool | str = "auto",
 ) -> Estimate:
     """Time and memory that `fine_tune` would take with these arguments, which see.
 
@@ -124,7 +126,7 @@ def estimate(
     Raises:
         ValueError: As `fine_tune`.
     """
-    network = network_for(model, data)
+    network = network_for(model, data, from_logits)
     pipeline = pipeline_of(augment, network.image_size, data.train.class_counts, seed)
     job = dataclasses.replace(
         trial(network, data.train, batch_size=batch_size, seed=seed, pipeline=pipeline),
@@ -207,22 +209,23 @@ def _step(task: Task) -> tuple[float, int]:
     trainer = task.trainer()
     optimizer = gradient.optimizer_of(trainer, task, lambda factor: 1e-6)
     step = training_step(trainer, objective.loss_of(task), optimizer)
-    shape = trainer.inputs[0].shape[1:] if job.network.output is not None else _image(job)
+    known = job.network.output is not None
+    shape = trainer.inputs[0].shape[1:] if known else _image(job, job.network.channels)
     x = rng.random((job.batch_size, *shape), np.float32)
     y = job.train.targets[rng.integers(0, len(job.train.targets), job.batch_size)]
     seconds = _warm(lambda: step((x, y)))
     return seconds, sum(_FLOAT * math.prod(v.shape) for v in optimizer.variables)
 
 
-def _image(job: Job) -> tuple[int, int, int]:
-    return (job.network.image_size, job.network.image_size, 3)
+def _image(job: Job, channels: int) -> tuple[int, int, int]:
+    return (job.network.image_size, job.network.image_size, channels)
 
 
 def _frozen_seconds(task: Task) -> float:
     """Seconds of a batch through the frozen part."""
     count = len(task.job.train.source)
     function = features.frozen_function(task.job.model, task.tensor, count)
-    images = np.zeros((task.job.batch_size, *_image(task.job)), np.uint8)
+    images = np.zeros((task.job.batch_size, *_image(task.job, RGB)), np.uint8)
     return _warm(lambda: function(images))
 
 

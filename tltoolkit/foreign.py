@@ -8,20 +8,30 @@ from typing import Any
 
 import h5py
 import keras
+import tensorflow as tf
 from keras.src.backend.common import global_state
+from keras.src.saving import saving_lib
+from keras.src.saving.saving_lib import H5IOStore
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from tltoolkit import _checks, _files, verified
 from tltoolkit.evaluation import Decision
-from tltoolkit.network import network_of
 from tltoolkit.predictor import Predictor
 
 # Keras layers that hold code or run a graph from elsewhere.
 CODE = ("Lambda", "__lambda__", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper")
+# What Keras says, somewhere in a long text, of a name that it does not know.
+_UNKNOWN = re.compile(r"Could not locate (class|function) '([^']+)'")
 _DAMAGE = (*verified.DAMAGE, zipfile.BadZipFile, EOFError, AttributeError, RecursionError)
 
 
-def load(path: str | Path, class_names: Sequence[str], multi_label: bool = False) -> Predictor:
+def load(
+    path: str | Path,
+    class_names: Sequence[str],
+    multi_label: bool = False,
+    *,
+    from_logits: bool | str = "auto",
+) -> Predictor:
     """Read a classifier that Keras saved, such as `model.keras` of a run with your own model.
 
     Its layers must be Keras' own, or registered by code that you have imported
@@ -32,11 +42,12 @@ def load(path: str | Path, class_names: Sequence[str], multi_label: bool = False
         path: A local `.keras` file.
         class_names: Names of the C classes in the order of the model's scores.
         multi_label: Whether an image may have several labels.
+        from_logits: Whether the model's outputs are logits; `"auto"` tells as `tl.evaluate` does.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: A link, a layer with code in it, sizes that do not fit, or a model of another
-            form than from one image to one row of scores.
+        ValueError: A link, a layer with code in it or that nobody registered, sizes that do not
+            fit, or a model of another form than from one image to one row of scores.
     """
     source = _files.local(path)
     if source.suffix != ".keras":
@@ -51,15 +62,30 @@ def load(path: str | Path, class_names: Sequence[str], multi_label: bool = False
                 stored = [array.shape for array in _model_arrays(file)]
         # Keras' own `safe_mode=True` gives way to what the process has opted for.
         with SafeModeScope(safe_mode=True):
-            verified.check_shapes(_unallocated(config).variables, stored)
+            verified.compare_shapes(_stored_by(config), stored)
             model = keras.saving.load_model(source, compile=False, safe_mode=True)
     except _DAMAGE as error:
-        first = str(error).strip().split("\n")[0]
-        raise ValueError(f"{source} is not loaded: {first}") from error
+        raise ValueError(f"{source} is not loaded: {_reason(error)}") from error
     verified.check_finite(model, source)
-    network_of(model).check_classes("class_names", tuple(class_names), multi_label)
-    decision = Decision(multi_label=multi_label)
-    return Predictor(model=model, class_names=tuple(class_names), decision=decision)
+    predictor = Predictor(
+        model=model,
+        class_names=tuple(class_names),
+        decision=Decision(multi_label=multi_label),
+        from_logits=from_logits,
+    )
+    predictor.network.check_classes("class_names", tuple(class_names), multi_label)
+    return predictor
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    if unknown := _UNKNOWN.search(text):
+        return (
+            f"it needs the {unknown[1]} {unknown[2]!r}, which is not Keras' own and which no "
+            "imported code has registered (keras.saving.register_keras_serializable)"
+        )
+    # Keras puts the reason last, behind all that it could not build for it.
+    return text.split("Exception encountered: ")[-1].split("\n")[0]
 
 
 def _check_code(config: Any) -> None:
@@ -101,13 +127,39 @@ def _model_arrays(file: h5py.File) -> Iterator[h5py.Dataset]:
             yield array
 
 
-def _unallocated(config: dict[str, Any]) -> Any:
-    """The model of a configuration, its variables without values."""
+class _Shapes(H5IOStore):  # type: ignore[misc] # Keras has no types
+    """Takes the place of the file that Keras writes, and notes the shapes alone."""
+
+    def __init__(self) -> None:
+        self.parts: list[dict[str, Any]] = []
+
+    def __bool__(self) -> bool:
+        return True
+
+    def make(self, path: str, metadata: Any = None) -> dict[str, Any]:
+        """Where a layer puts its arrays."""
+        self.parts.append({})
+        return self.parts[-1]
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of all arrays."""
+        return [tuple(array.shape) for part in self.parts for array in part.values()]
+
+
+def _stored_by(config: dict[str, Any]) -> list[tuple[int, ...]]:
+    """The shapes that Keras stores of the model of a configuration, which gets no values.
+
+    They are not those of its variables: LoRA's are merged, a wrapper's stored twice.
+    """
+    store = _Shapes()
     try:
-        with keras.StatelessScope(initialize_variables=False):
-            return keras.saving.deserialize_keras_object(
+        # Within a graph the values that a layer merges are symbols.
+        with tf.Graph().as_default(), keras.StatelessScope(initialize_variables=False):
+            model = keras.saving.deserialize_keras_object(
                 {**config, "compile_config": None}, safe_mode=True
             )
+            saving_lib._save_state(model, store, None, "", set())
+        return store.shapes()
     finally:
         # Keras lists them to give them values later, which nobody will need.
         global_state.set_global_attribute("uninitialized_variables", [])

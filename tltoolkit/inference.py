@@ -8,7 +8,7 @@ import numpy as np
 from tltoolkit import _checks, augment
 from tltoolkit.data import Split
 from tltoolkit.evaluation import Report
-from tltoolkit.network import network_of
+from tltoolkit.network import Network, network_of
 
 
 class Source(Protocol):
@@ -28,6 +28,7 @@ def predict_proba(
     multi_label: bool = False,
     pipeline: Any = None,
     views: int = 1,
+    from_logits: bool | str = "auto",
 ) -> np.ndarray:
     """Probabilities (N, C) of a classifier for the images of `source`, in its order.
 
@@ -35,20 +36,36 @@ def predict_proba(
 
     Args:
         model: From `tl.build_classifier`, or your own; where its outputs are logits they become
-            probabilities.
+            probabilities, and a single output for two classes becomes two columns.
         source: Where the images come from.
         batch_size: Images per forward pass.
-        multi_label: Whether logits become probabilities by a sigmoid.
+        multi_label: Whether an image may have several labels: logits then become probabilities
+            by a sigmoid.
         pipeline: An `augment.Pipeline` for test-time augmentation; None shows images as they are.
         views: How many versions of each image to average over, >= 1; the first is the plain
             one, the others are those that `pipeline` makes in epochs 1, 2, ...
+        from_logits: Whether the outputs of your own model are logits; `"auto"` tells by its graph
+            and by what it says of a few test images, and warns where that is not certain.
 
     Raises:
-        ValueError: An argument out of range, several views without a pipeline, or an image that
-            cannot be read.
+        ValueError: An argument out of range, several views without a pipeline, a model whose
+            outputs do not fit the labels, or an image that cannot be read.
     """
     _checks.integer("batch_size", batch_size, 1)
-    network = network_of(model)
+    network = network_of(model, from_logits, multi_label)
+    network.check_outputs(multi_label)
+    return _proba(network, model, source, batch_size, multi_label, pipeline, views)
+
+
+def _proba(
+    network: Network,
+    model: Any,
+    source: Source,
+    batch_size: int,
+    multi_label: bool,
+    pipeline: Any,
+    views: int,
+) -> np.ndarray:
     size = network.image_size
     check_views(pipeline, views, size)
 
@@ -88,7 +105,13 @@ def _say_order(split: Split) -> None:
 
 
 def evaluate(
-    model: Any, split: Any, batch_size: int = 32, *, pipeline: Any = None, views: int = 1
+    model: Any,
+    split: Any,
+    batch_size: int = 32,
+    *,
+    pipeline: Any = None,
+    views: int = 1,
+    from_logits: bool | str = "auto",
 ) -> Report:
     """The report of a classifier on a split.
 
@@ -100,29 +123,26 @@ def evaluate(
         pipeline: For test-time augmentation, see `views`.
         views: Versions of each image, the plain one and those of `pipeline`, whose
             probabilities are averaged.
+        from_logits: Whether the outputs of your own model are logits; `"auto"` tells by its graph
+            and by what it says of a few test images, and warns where that is not certain.
 
     Raises:
-        ValueError: No split, or one with other classes than the model's.
+        ValueError: No split, or one with other classes than the model's; outputs that do not
+            fit its labels.
         TypeError: Something else than a split.
     """
     if split is None:
         raise _checks.fail("split", "a Split; this data set has none here (see `test=`)", None)
     rule = "a Split, such as data.test; of a generator or tf.data.Dataset by tl.data.from_stream"
     _checks.instance("split", split, Split, rule)
-    network = network_of(model)
+    _checks.integer("batch_size", batch_size, 1)
+    network = network_of(model, from_logits, split.multi_label)
     network.check_classes("split", tuple(split.class_names), split.multi_label)
     if network.settings is None:
         _say_order(split)
     return Report.from_predictions(
         split.labels,
-        predict_proba(
-            model,
-            split,
-            batch_size,
-            multi_label=split.multi_label,
-            pipeline=pipeline,
-            views=views,
-        ),
+        _proba(network, model, split, batch_size, split.multi_label, pipeline, views),
         split.class_names,
         multi_label=split.multi_label,
         names=[split.name(i) for i in range(len(split))],

@@ -7,10 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from tltoolkit import _checks, freezing, graph
+from tltoolkit import _checks, freezing, graph, outputs
 from tltoolkit.model import LOGITS, Settings, blocks
 
-PROBABILITIES = ("softmax", "sigmoid")
+# Luma of ITU-R BT.601 in units of 2^-16, rounded: what Pillow's mode "L" holds.
+LUMA = (19595, 38470, 7471)
+RGB, GREY = 3, 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,27 +24,33 @@ class Network:
         output: The tensor (B, C) that the loss is computed from; None for a subclassed model,
             which cannot be cut.
         from_logits: Whether that tensor holds logits rather than probabilities.
+        activation: What the model's own outputs went through: `"softmax"`, `"sigmoid"`, or `""`
+            if they are logits.
         blocks: Block name -> layer names, `"head"` last.
         image_size: Side of the square images in pixels.
-        classes: C.
+        channels: Of the images: 3, or 1 for a model of grey ones.
+        classes: C, the columns of the outputs. A single one stands for two classes where an
+            image has one label: it says how likely the second is.
         settings: Those of `build_classifier`, or None.
     """
 
     model: Any
     output: Any | None
     from_logits: bool
+    activation: str
     blocks: Mapping[str, tuple[str, ...]]
     image_size: int
+    channels: int
     classes: int
     settings: Settings | None
 
     def check_classes(self, name: str, class_names: tuple[str, ...], multi_label: bool) -> None:
-        """Raise ValueError unless data with these classes fits."""
+        """Raise ValueError unless the outputs fit data with these classes."""
         if self.settings is None:
-            if len(class_names) != self.classes:
-                raise _checks.fail(
-                    name, f"data with the model's {self.classes} classes", class_names
-                )
+            self.check_outputs(multi_label)
+            count = 2 if self.one_for_two(multi_label) else self.classes
+            if len(class_names) != count:
+                raise _checks.fail(name, f"data with the model's {count} classes", class_names)
             return
         if class_names != self.settings.class_names:
             rule = f"data with the model's classes {self.settings.class_names}"
@@ -51,68 +59,136 @@ class Network:
             rule = f"data with multi_label={self.settings.multi_label}, as the model"
             raise _checks.fail(name, rule, multi_label)
 
+    @property
+    def stated(self) -> bool | str:
+        """What `network_of` takes as `from_logits` to come to the same again."""
+        return "auto" if self.settings is not None else self.from_logits
+
+    def one_for_two(self, multi_label: bool) -> bool:
+        """Whether one output stands for two classes."""
+        return self.classes == 1 and not multi_label
+
+    def per_output(self, values: np.ndarray, multi_label: bool) -> np.ndarray:
+        """Numbers added to logits, (..., C), as they are added to the outputs."""
+        return values[..., 1:] - values[..., :1] if self.one_for_two(multi_label) else values
+
+    def check_outputs(self, multi_label: bool) -> None:
+        """Raise ValueError unless the outputs of a user's own model fit such labels."""
+        if self.settings is not None:
+            return
+        found = f"{self.model.name}, {self.classes} outputs after a {self.activation}"
+        if self.activation == outputs.SOFTMAX and self.classes == 1:
+            rule = "one with a sigmoid or two outputs, since the softmax of one output is always 1"
+        elif self.activation == outputs.SOFTMAX and multi_label:
+            rule = "one that ends in sigmoids or logits, since an image has several labels"
+        elif self.activation == outputs.SIGMOID and self.classes > 1 and not multi_label:
+            rule = (
+                "one that ends in a softmax or logits (or in one sigmoid for two classes), since "
+                "an image has one label; sigmoids are for data with several labels per image, "
+                "multi_label"
+            )
+        else:
+            return
+        raise _checks.fail("model", rule, found)
+
     def as_input(self, images: Any, targets: Any = None) -> tuple[Any, Any]:
-        """uint8 images as the model takes them; a functional model converts them itself."""
+        """RGB images of uint8 as the model takes them; a functional one converts the type."""
+        images = as_channels(images, self.channels)
         return (keras.ops.cast(images, "float32") if self.output is None else images), targets
 
-    def probabilities(self, outputs: np.ndarray, multi_label: bool) -> np.ndarray:
-        """Values of `output`, (B, C), as probabilities."""
-        return probabilities(outputs, multi_label) if self.from_logits else outputs
+    def probabilities(self, values: np.ndarray, multi_label: bool) -> np.ndarray:
+        """Values of `output`, (B, C), as probabilities; (B, 2) where one stands for two."""
+        if self.from_logits:
+            return probabilities(values, multi_label)
+        said = _exact(values, self.activation)
+        return np.hstack([1 - said, said]) if self.one_for_two(multi_label) else said
 
 
 def probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
-    """Softmax of logits (N, C), or sigmoid where `multi_label`, in float64."""
+    """Softmax of logits (N, C), or sigmoid where `multi_label`, in float64.
+
+    A single logit of two classes, (N, 1), gives (N, 2).
+    """
     from scipy.special import expit, softmax
 
     logits = logits.astype(np.float64)
+    if not multi_label and logits.shape[1] == 1:
+        logits = np.hstack([np.zeros_like(logits), logits])
     return np.asarray(expit(logits) if multi_label else softmax(logits, axis=1))
 
 
-def network_of(model: Any) -> Network:
+def as_channels(images: Any, channels: int) -> Any:
+    """RGB images (B, H, W, 3) as they are, or as Pillow makes them grey, (B, H, W, 1)."""
+    if channels == RGB:
+        return images
+    whole = keras.ops.cast(images, "int32")
+    grey = sum(whole[..., i : i + 1] * weight for i, weight in enumerate(LUMA))
+    return keras.ops.cast((grey + 2**15) // 2**16, "float32")
+
+
+def network_of(model: Any, from_logits: bool | str = "auto", multi_label: bool = False) -> Network:
     """The view of a classifier.
 
     Args:
         model: From `tl.build_classifier`, or any `keras.Model` from one square image of three
-            channels to one row of class scores. One that is not functional cannot be cut at a
-            layer: it gets one block for its body.
+            channels (or of one, for grey) to one row of class scores. One that is not functional
+            cannot be cut at a layer: it gets one block for its body.
+        from_logits: Whether the model's outputs are logits; `"auto"` looks, see `outputs`.
+        multi_label: Whether an image may have several labels.
 
     Raises:
         TypeError: Not a Keras model.
         ValueError: Other inputs or outputs, or a model that is not built.
+
+    Warns:
+        UserWarning: What the outputs mean is not certain.
     """
     _checks.instance("model", model, keras.Model, "a keras.Model")
+    _checks.one_of("from_logits", from_logits, outputs.STATED)
     settings = getattr(model, "tltoolkit_settings", None)
     if not graph.is_functional(model):
-        return _subclassed(model)
+        return _subclassed(model, from_logits, multi_label)
     flat = graph.flat(model)
-    size, classes = _shape(flat.inputs, flat.outputs)
+    shape, classes = _shape(flat.inputs, flat.output)
+    if settings is None:
+        activation = outputs.activation_of(model, shape, from_logits, multi_label)
+    elif from_logits is True:
+        rule = "'auto' or False for a model of tl.build_classifier, which ends in probabilities"
+        raise _checks.fail("from_logits", rule, from_logits)
+    else:
+        activation = outputs.SIGMOID if settings.multi_label else outputs.SOFTMAX
     return Network(
         model=flat,
         output=graph.output_of(flat, LOGITS) if settings is not None else flat.outputs[0],
-        from_logits=settings is not None or not _ends_in_probabilities(flat),
+        from_logits=settings is not None or activation == outputs.LOGITS,
+        activation=activation,
         blocks=blocks(model),
-        image_size=size,
+        image_size=shape[0],
+        channels=shape[2],
         classes=classes,
         settings=settings,
     )
 
 
-def _subclassed(model: Any) -> Network:
+def _subclassed(model: Any, from_logits: bool | str, multi_label: bool) -> Network:
     shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
     if shape is None:
         rule = "a functional model or one that was built on images, as model(images) does"
         raise _checks.fail("model", rule, model)
     image = keras.KerasTensor(shape)
-    size, classes = _shape([image], [model.compute_output_spec(image)])
+    shape, classes = _shape([image], model.compute_output_spec(image))
+    activation = outputs.activation_of(model, shape, from_logits, multi_label)
     labels = graph.labels(model)
     weighted = _in_call_order(model, image, [one for one in model.layers if one.weights])
     *body, head = [labels[id(layer)] for layer in weighted]
     return Network(
         model=model,
         output=None,
-        from_logits=not _is_probability(model.layers[-1]),
+        from_logits=activation == outputs.LOGITS,
+        activation=activation,
         blocks={"body": tuple(body), freezing.HEAD: (head,)},
-        image_size=size,
+        image_size=shape[0],
+        channels=shape[2],
         classes=classes,
         settings=None,
     )
@@ -137,31 +213,41 @@ def _in_call_order(model: Any, image: Any, layers: list[Any]) -> list[Any]:
     return sorted(layers, key=first)
 
 
-def _shape(inputs: Any, outputs: Any) -> tuple[int, int]:
-    shapes = [tuple(tensor.shape) for tensor in inputs], [tuple(tensor.shape) for tensor in outputs]
-    fits = (
-        [len(group) for group in shapes] == [1, 1]
-        and len(shapes[0][0]) == 4
-        and len(shapes[1][0]) == 2
-        and shapes[0][0][1] == shapes[0][0][2] is not None
-        and shapes[0][0][3] == 3
-        and shapes[1][0][1] is not None
-    )
-    if not fits:
-        rule = "a model from one (B, S, S, 3) image of fixed size to one (B, C) row of scores"
-        raise _checks.fail("model", rule, f"{shapes[0]} -> {shapes[1]}")
-    return shapes[0][0][1], shapes[1][0][1]
+def _shape(inputs: list[Any], made: Any) -> tuple[tuple[int, int, int], int]:
+    """Height, width and channels of the images, and the number of scores."""
+    tensors = [made] if isinstance(made, keras.KerasTensor) else made
+    shapes = [tuple(tensor.shape) for tensor in inputs]
+    scores = keras.tree.map_structure(lambda tensor: tuple(tensor.shape), made)
+    rule = _misfit(shapes, tensors)
+    if rule:
+        raise _checks.fail("model", rule, f"{shapes} -> {scores}")
+    return shapes[0][1:], tensors[0].shape[1]
 
 
-def _ends_in_probabilities(flat: Any) -> bool:
-    last = next(
-        node.layer
-        for node in graph.nodes(flat)
-        if any(tensor is flat.outputs[0] for tensor in node.outputs)
-    )
-    return _is_probability(last)
+def _misfit(shapes: list[tuple[Any, ...]], tensors: Any) -> str:
+    """What a model of other inputs or outputs must be; "" for one that fits."""
+    if isinstance(tensors, Mapping) or len(tensors) != 1:
+        return (
+            "one with one output, the row of class scores; of several take one, as in "
+            "keras.Model(model.input, model.output['scores'])"
+        )
+    if len(shapes) != 1 or len(shapes[0]) != 4 or None in shapes[0][1:]:
+        return "a model of one (B, S, S, 3) image of fixed size, as keras.Input((224, 224, 3))"
+    if len(tensors[0].shape) != 2 or tensors[0].shape[1] is None:
+        return "a model from one (B, S, S, 3) image of fixed size to one (B, C) row of scores"
+    _, height, width, channels = shapes[0]
+    if height != width:
+        return (
+            "a model of square images, since all images are made square; this one can begin with "
+            f"keras.Input(({max(height, width)}, {max(height, width)}, {channels})) and "
+            f"keras.layers.Resizing({height}, {width})"
+        )
+    return "" if channels in (RGB, GREY) else "a model of images with 3 channels, or 1 for grey"
 
 
-def _is_probability(layer: Any) -> bool:
-    activation = getattr(getattr(layer, "activation", None), "__name__", "")
-    return activation in PROBABILITIES or isinstance(layer, keras.layers.Softmax)
+def _exact(said: np.ndarray, activation: str) -> np.ndarray:
+    """Probabilities of half precision in float32, where a softmax sums to 1 again."""
+    if said.dtype.itemsize > 2:
+        return said
+    said = said.astype(np.float32)
+    return said / said.sum(axis=1, keepdims=True) if activation == outputs.SOFTMAX else said

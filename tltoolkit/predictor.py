@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,19 @@ class Predictor:
         model: The `keras.Model`: pixels 0..255 in, probabilities out.
         class_names: Names of the classes in the order of the probabilities.
         decision: How probabilities become answers.
+        from_logits: Whether the outputs of somebody else's model are logits; `"auto"` looks, as
+            in `tl.evaluate`.
     """
 
     model: Any
     class_names: tuple[str, ...]
     decision: Decision = field(default_factory=Decision)
+    from_logits: bool | str = "auto"
+
+    @cached_property
+    def network(self) -> Network:
+        """The model as evaluation sees it."""
+        return network_of(self.model, self.from_logits, self.decision.multi_label)
 
     def predict(
         self,
@@ -141,7 +150,7 @@ class Predictor:
         """
         _checks.number("min_confidence", min_confidence, 0, 1)
         _checks.integer("batch_size", batch_size, 1)
-        network = network_of(self.model)
+        network = self.network
         check_views(pipeline, views, network.image_size)
         asked = self
         if prior is not None:

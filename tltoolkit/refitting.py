@@ -79,7 +79,8 @@ def refit(
             rule = "given as to fine_tune, since the run was read from its directory"
             raise _checks.fail(name, rule, None)
     fresh = _fresh(run, build)
-    correction = correcting.correction_of(given["imbalance"], network_of(fresh), both, ())
+    network = network_of(fresh, given.get("from_logits", "auto"), data.multi_label)
+    correction = correcting.correction_of(given["imbalance"], network, both, ())
     if correction.imbalance.adjust == "retrain":
         raise _checks.fail("imbalance", "one without adjust='retrain'", correction.imbalance)
     if how == "repeat":
@@ -95,9 +96,10 @@ def refit(
     return again
 
 
-def loss_of(classifier: Any, split: Split) -> float:
+def loss_of(classifier: Any, split: Split, from_logits: bool | str = "auto") -> float:
     """Mean cross-entropy on a split, without augmentation, dropout, smoothing and weights."""
-    said = predict_proba(classifier, split, multi_label=split.multi_label)
+    several = split.multi_label
+    said = predict_proba(classifier, split, multi_label=several, from_logits=from_logits)
     return probe.log_loss(said, as_targets(split, None), split.multi_label)
 
 
@@ -200,7 +202,9 @@ def _continue(
     fresh.set_weights(run.model.get_weights())
     assert data.val is not None
     former = data.val
-    until = UntilLoss(lambda: loss_of(fresh, former), loss_of(run.model, data.train))
+    meaning = given.get("from_logits", "auto")
+    target = loss_of(run.model, data.train, meaning)
+    until = UntilLoss(lambda: loss_of(fresh, former, meaning), target)
     stage = replace(
         result.stage,
         epochs=epochs,

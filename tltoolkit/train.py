@@ -12,9 +12,8 @@ from tltoolkit import _checks, freezing, plans, started
 from tltoolkit import augment as augmentation
 from tltoolkit import run_dir as run_dirs
 from tltoolkit.data import ImageData
-from tltoolkit.data.images import check_image_data
 from tltoolkit.imbalance import Imbalance
-from tltoolkit.network import Network, network_of
+from tltoolkit.network import Network
 from tltoolkit.run import Run, joined
 from tltoolkit.stages import Plan, Stage
 from tltoolkit.training import correcting
@@ -24,6 +23,7 @@ from tltoolkit.training.job import Job
 from tltoolkit.training.progress import Progress, checkpoint_bytes
 from tltoolkit.training.solving import linear_head
 from tltoolkit.training.stage import run_stage
+from tltoolkit.training.trial import network_for
 
 
 def fine_tune(
@@ -42,6 +42,7 @@ def fine_tune(
     cache_gb: float = 2.0,
     cache_dtype: str = "float32",
     verbose: str | int = "auto",
+    from_logits: bool | str = "auto",
 ) -> Run:
     """Train a classifier stage by stage; its weights become those of the best epoch of all.
 
@@ -50,7 +51,9 @@ def fine_tune(
 
     Args:
         model: From `tl.build_classifier`, or your own `keras.Model` from one square image of
-            pixels 0..255 to one row of class scores. It is trained in place.
+            pixels 0..255 (RGB, or grey where it takes one channel) to one row of class scores:
+            logits, a softmax, sigmoids for several labels per image, or one sigmoid or logit for
+            two classes. It is trained in place.
         data: An `ImageData` with the model's classes.
         plan: A `tl.Plan`, the name of a ready-made one from `tl.plans.PLANS`, or `"auto"`: the
             head first, then what its score and the number of images per class advise;
@@ -78,6 +81,8 @@ def fine_tune(
             go to a file in `run_dir`, or else in the temporary directory.
         cache_dtype: `"float32"`, or `"float16"` to store them in half the room.
         verbose: As in `keras.Model.fit`.
+        from_logits: Whether the outputs of your own model are logits; `"auto"` tells by its graph
+            and by what it says of a few test images, and warns where that is not certain.
 
     The same call again goes on where a killed one was, in the middle of a plan or an epoch, and
     ends with the same weights to the bit: weights, optimizer, the best epoch, random states and
@@ -98,15 +103,13 @@ def fine_tune(
         FloatingPointError: The loss became NaN or infinite; the message says where.
         KeyboardInterrupt, SystemExit: After Ctrl-C; after SIGTERM, with the code 143.
     """
-    network = network_of(model)
     _checks.integer("batch_size", batch_size, 1)
     _checks.integer("seed", seed, 0, 2**31 - 1)
     _check_callbacks(callbacks)
     _checks.one_of("resume", resume, [True, False, run_dirs.FORCE])
     if save_freq != "epoch":
         _checks.integer("save_freq", save_freq, 1)
-    check_image_data(data)
-    network.check_classes("data", data.class_names, data.multi_label)
+    network = network_for(model, data, from_logits)
     begun, why = plan_of(plan, network)
     correction = correcting.correction_of(imbalance, network, data, begun)
     if plan == "auto" and correction.imbalance.features is not None:
@@ -140,7 +143,7 @@ def fine_tune(
             "plan": plan if isinstance(plan, str) else plan.to_dict(),
             "augment": augment if isinstance(augment, str) else repr(augmented),
         }
-        noted = started.record({**settings, **given, **_details(job)}, data)
+        noted = started.record({**settings, **given, **_details(job, from_logits)}, data)
         if run_dirs.begin(target, noted, resume):
             print(f"{target} holds this run, and it is finished: nothing is trained")
             return run_dirs.finished(target, model)
@@ -211,6 +214,7 @@ def _options(job: Job) -> dict[str, Any]:
         "cache_gb": job.features.storage.memory_gb,
         "cache_dtype": job.features.storage.dtype,
         "verbose": job.verbose,
+        "from_logits": job.network.stated,
     }
 
 
@@ -227,7 +231,7 @@ def _settings(job: Job, data: ImageData) -> dict[str, Any]:
     }
 
 
-def _details(job: Job) -> dict[str, Any]:
+def _details(job: Job, from_logits: bool | str) -> dict[str, Any]:
     """What else must be the same for a run to go on."""
     settings, weights = job.network.settings, job.model.weights
     # What an earlier run noted of its labels is no setting of this one.
@@ -237,6 +241,7 @@ def _details(job: Job) -> dict[str, Any]:
         "callbacks": [type(callback).__name__ for callback in job.callbacks],
         "cache_gb": job.features.storage.memory_gb,
         "cache_dtype": job.features.storage.dtype,
+        **({} if from_logits == "auto" else {"from_logits": from_logits}),
     }
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,12 @@ def model(settings: Settings, weights: Path) -> Any:
 
 def check_shapes(variables: Sequence[Any], stored: Any) -> None:
     """Raise ValueError unless the shapes are those of the variables, each as often."""
-    needed = Counter(tuple(v.shape) for v in variables if v.name != UNSAVED)
-    found = Counter(map(tuple, stored))
+    compare_shapes([v.shape for v in variables if v.name != UNSAVED], stored)
+
+
+def compare_shapes(wanted: Iterable[Any], stored: Iterable[Any]) -> None:
+    """Raise ValueError unless the same shapes are stored, each as often."""
+    needed, found = (Counter(map(tuple, shapes)) for shapes in (wanted, stored))
     if missing := list((needed - found).elements()):
         raise ValueError(f"{len(missing)} variables are missing, among them one of {missing[0]}")
     if extra := list((found - needed).elements()):

@@ -21,6 +21,9 @@ FLOOR = 1e-3
 # What rounding may do to a sum of the outputs, relative to its size.
 ROUNDING = 100 * np.finfo(np.float64).eps
 
+# Of the rows that a loss is checked on, if it does not say how many it takes.
+CLASSES = 3
+
 # Outputs as a function of nothing, and the variables that they depend on by name.
 Point = tuple[Callable[[], Any], dict[str, Any]]
 
@@ -76,7 +79,8 @@ def gradients(
             `(y_true, y_pred)`, which is differentiated by `y_pred` alone.
         *inputs: What the layer is called with, arrays; or `y_true` and `y_pred`. Whole numbers
             are not differentiated by. Without any, random numbers of the shape that a model or
-            a built layer takes, or four random one-hot rows and rows of probabilities.
+            a built layer takes, or four random one-hot rows and rows of probabilities, of as many
+            classes as a loss of `tl.losses` says, or else of three.
         training: Whether the layer is called as in training.
         h: Step of the differences, > 0. Where they disagree, h / 10 and h / 100 are tried too,
             because a kink may lie between.
@@ -118,7 +122,7 @@ def gradients(
 
 
 def _of_loss(loss: Any, inputs: tuple[Any, ...], rng: np.random.Generator) -> Point:
-    true, said = _loss_inputs(inputs, rng)
+    true, said = _loss_inputs(inputs, getattr(loss, "classes", None) or CLASSES, rng)
     prediction = tf.Variable(said)
     function = double.loss_function(loss)
     return lambda: function(true, prediction.value()), {"y_pred": prediction}
@@ -143,9 +147,14 @@ def _of_layer(copy: Any, values: list[Any], training: bool) -> Point:
     return outputs, points | {name: v for name, v in floats if isinstance(v, tf.Variable)}
 
 
-def _loss_inputs(inputs: tuple[Any, ...], rng: np.random.Generator) -> tuple[Any, Any]:
+def _loss_inputs(
+    inputs: tuple[Any, ...], classes: int, rng: np.random.Generator
+) -> tuple[Any, Any]:
     if not inputs:
-        inputs = np.eye(3)[rng.integers(0, 3, 4)], rng.dirichlet(np.ones(3) * 5, 4)
+        inputs = (
+            np.eye(classes)[rng.integers(0, classes, 4)],
+            rng.dirichlet(np.ones(classes) * 5, 4),
+        )
     if len(inputs) != 2:
         raise _checks.fail("inputs", "y_true and y_pred for a loss", inputs)
     true, said = (double.as_float64(value) for value in inputs)

@@ -68,8 +68,20 @@ def _copy(layer: Any, inputs: tuple[Any, ...]) -> Any:
 
 
 def loss_function(loss: Any) -> Callable[[Any, Any], Any]:
-    """Of a Keras loss its formula per sample, which casts nothing; of a function itself."""
-    return loss.call if isinstance(loss, keras.losses.Loss) else loss
+    """Of a Keras loss the formula per sample of a copy in float64; of a function itself."""
+    return _loss_copy(loss).call if isinstance(loss, keras.losses.Loss) else loss
+
+
+def _loss_copy(loss: Any) -> Any:
+    """The loss built anew, for those that cast to a precision of their own; or else itself."""
+    try:
+        copy = type(loss).from_config(loss.get_config())
+    except (NotImplementedError, TypeError, ValueError):
+        return loss
+    for name, value in vars(loss).items():
+        if isinstance(value, keras.Variable):
+            getattr(copy, name).assign(value)
+    return copy
 
 
 def as_float64(value: Any) -> Any:

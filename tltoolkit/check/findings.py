@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit.network import Network
+from tltoolkit.outputs import SIGMOID, SOFTMAX
 
 # A loss this many times that of guessing is too large for a head that knows nothing.
 TOO_LARGE = 2.0
@@ -46,25 +47,16 @@ def label_form(data: Any) -> str:
     return f"{kind} {len(data.class_names)} classes per image"
 
 
-def head_form(network: Network, model: Any) -> str:
+def head_form(network: Network) -> str:
     """The form of the outputs in words."""
-    activation = activation_of(network, model)
-    return f"{network.classes} outputs, {activation or 'logits'}"
-
-
-def activation_of(network: Network, model: Any) -> str:
-    """`"softmax"`, `"sigmoid"`, or "" for logits."""
-    if network.settings is not None:
-        return "sigmoid" if network.settings.multi_label else "softmax"
-    if network.from_logits:
-        return ""
-    return getattr(getattr(model.layers[-1], "activation", None), "__name__", "softmax")
+    return f"{network.classes} outputs, {network.activation or 'logits'}"
 
 
 def fits(network: Network, data: Any) -> tuple[str, ...]:
     """Why labels and head do not fit."""
     found = []
-    if network.classes != len(data.class_names):
+    one_for_two = network.one_for_two(data.multi_label)
+    if len(data.class_names) != (2 if one_for_two else network.classes):
         found.append(
             f"the head has {network.classes} outputs and the labels {len(data.class_names)} classes"
         )
@@ -73,10 +65,11 @@ def fits(network: Network, data: Any) -> tuple[str, ...]:
             f"the model's classes are {network.settings.class_names}, those of the data "
             f"{data.class_names}"
         )
-    activation = activation_of(network, network.model)
-    if activation == "softmax" and data.multi_label:
+    if network.activation == SOFTMAX and network.classes == 1:
+        found.append("the head's softmax has a single output, which is always 1")
+    if network.activation == SOFTMAX and data.multi_label:
         found.append("an image has several labels, but the head's softmax allows only one")
-    if activation == "sigmoid" and not data.multi_label:
+    if network.activation == SIGMOID and not data.multi_label and not one_for_two:
         found.append("an image has one label, but the head's sigmoids are independent")
     return tuple(found)
 

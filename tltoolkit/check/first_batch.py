@@ -97,6 +97,7 @@ def data(
     samples: int = 300,
     batch_size: int = 16,
     seed: int = 0,
+    from_logits: bool | str = "auto",
 ) -> DataCheck:
     """Look at the data through the model's eyes, before any training.
 
@@ -109,14 +110,16 @@ def data(
         samples: Images for ranges, loss and probe, >= 10; all where there are fewer.
         batch_size: Images to draw, >= 1.
         seed: Seed of the choice of images and of the probe.
+        from_logits: As in `tl.fine_tune`.
 
     Raises:
         TypeError: Not an `ImageData`, not a Keras model.
         ValueError: An argument out of range, a model of other inputs or outputs than images and
             scores.
     """
-    network = network_of(model)
+    _checks.instance("model", model, keras.Model, "a keras.Model")
     check_image_data(data)
+    network = network_of(model, from_logits, data.multi_label)
     _checks.integer("samples", samples, 10)
     _checks.integer("batch_size", batch_size, 1)
     _checks.integer("seed", seed, 0, 2**31 - 1)
@@ -137,7 +140,7 @@ def data(
     preprocessed = None if inputs is None else Range.of(inputs)
     return DataCheck(
         labels=findings.label_form(data),
-        head=findings.head_form(network, model),
+        head=findings.head_form(network),
         pixels=pixels,
         preprocessed=preprocessed,
         loss=loss,
@@ -171,8 +174,8 @@ def _preprocessed(network: Network, images: NDArray[np.uint8]) -> NDArray[np.flo
     if tensor is None:
         return None
     if tensor is network.model.inputs[0]:
-        return images.astype(np.float32)
-    return _through(graph.part(network.model, network.model.input, tensor), images)
+        return np.asarray(network.as_input(images)[0], np.float32)
+    return _through(network, graph.part(network.model, network.model.input, tensor), images)
 
 
 def _drawable(network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -185,13 +188,14 @@ def _drawable(network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32
 
 def _outputs(network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     if network.output is None:
-        return _through(network.model, images)
-    return _through(graph.part(network.model, network.model.input, network.output), images)
+        return _through(network, network.model, images)
+    return _through(network, graph.part(network.model, network.model.input, network.output), images)
 
 
-def _through(model: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    parts = [images[i : i + 32].astype(np.float32) for i in range(0, len(images), 32)]
-    return np.concatenate([np.asarray(model(part, training=False)) for part in parts])
+def _through(network: Network, part: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    pixels = np.asarray(network.as_input(images)[0], np.float32)
+    parts = [pixels[i : i + 32] for i in range(0, len(images), 32)]
+    return np.concatenate([np.asarray(part(some, training=False)) for some in parts])
 
 
 def _loss(network: Network, said: Any, targets: Any, multi_label: bool) -> float:
@@ -215,7 +219,7 @@ def _probe(
     cut = freezing.boundary(network.model, plan)
     if cut is None:
         return None
-    rows = _through(graph.part(network.model, network.model.input, cut), images)
+    rows = _through(network, graph.part(network.model, network.model.input, cut), images)
     rows = rows if rows.ndim == 2 else rows.mean(axis=tuple(range(1, rows.ndim - 1)))
     fold = np.random.default_rng(seed).permutation(len(rows)) % FOLDS
     right = np.zeros(targets.shape if multi_label else len(rows))

@@ -1,5 +1,6 @@
 """Train on a few images until none is wrong."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,8 @@ class Subject:
         x: (N, ...) its inputs for all images.
         y: (N, C) targets.
         loss: From targets and outputs to a number.
-        threshold: Output above which a label is on; None where the largest of a row counts.
+        answers: From outputs (N, C) to probabilities.
+        multi_label: Whether an image may have several labels.
         seed: Of dropout.
     """
 
@@ -55,7 +57,8 @@ class Subject:
     x: Any
     y: Any
     loss: Any
-    threshold: float | None
+    answers: Callable[[NDArray[Any]], NDArray[Any]]
+    multi_label: bool
     seed: int
 
     def reset(self) -> None:
@@ -71,18 +74,18 @@ def subject_of(job: Job) -> Subject:
     task = task_of(job, Stage("memorise", epochs=1, augment=None), 0, 0, freezing.applied(model))
     if task.tensor is None:
         images, _ = next(iter(job.train.batches(job.augmented, job.batch_size)))
-        x = tf.cast(images, tf.float32)
+        x = tf.cast(job.network.as_input(images)[0], tf.float32)
     else:
         x = tf.constant(task.stored()[0][0])
     trainer = task.trainer()
-    threshold = 0.0 if job.network.from_logits else 0.5
     return Subject(
         trainer=trainer,
         start=[np.copy(v.numpy()) for v in trainer.variables],
         x=x,
         y=tf.constant(job.train.targets),
         loss=loss_of(task),
-        threshold=threshold if job.multi_label else None,
+        answers=lambda said: job.network.probabilities(said, job.multi_label),
+        multi_label=job.multi_label,
         seed=job.seed,
     )
 
@@ -119,9 +122,9 @@ def _outcome(subject: Subject) -> tuple[float, int]:
     # Averages that BatchNorm has gathered in a few steps are not yet those of these images.
     estimate_batch_norm(trainer, [subject.x])
     outputs = trainer(subject.x, training=False)
-    said, truth = outputs.numpy(), subject.y.numpy()
-    if subject.threshold is None:
-        wrong = said.argmax(1) != truth.argmax(1)
+    said, truth = subject.answers(outputs.numpy()), subject.y.numpy()
+    if subject.multi_label:
+        wrong = ((said > 0.5) != (truth > 0.5)).any(1)
     else:
-        wrong = ((said > subject.threshold) != (truth > 0.5)).any(1)
+        wrong = said.argmax(1) != truth.argmax(1)
     return float(subject.loss(subject.y, outputs)), int(wrong.sum())

@@ -68,6 +68,7 @@ def capacity(
     rates: tuple[float, ...] = (1e-3, 1e-4, 1e-2),
     pipeline: Any = None,
     seed: int = 0,
+    from_logits: bool | str = "auto",
 ) -> Capacity:
     """Let the model learn a few training images by heart, to see whether it can learn at all.
 
@@ -89,11 +90,12 @@ def capacity(
         pipeline: An `augment.Pipeline` whose first version of each image is taken, to look for
             bugs in it; None takes the images plain.
         seed: Seed of the choice of images and of dropout.
+        from_logits: As in `tl.fine_tune`.
 
     Raises:
         ValueError: An argument out of range, a model without weights, data with other classes.
     """
-    network = network_for(model, data)
+    network = network_for(model, data, from_logits)
     _checks.integer("samples", samples, 2, len(data.train))
     _checks.integer("steps", steps, 10)
     _checks.integer("seed", seed, 0, 2**31 - 1)

@@ -22,6 +22,8 @@ class CrossEntropy(keras.losses.Loss):
         from_logits: Whether the model's outputs are logits. If not, the loss finds the logits
             that Keras keeps beside a softmax or sigmoid, or takes the logarithm.
 
+    Outputs are (B, C), or (B, 1) for two classes: the logit or the sigmoid of the second.
+
     Raises:
         ValueError: A value out of range.
 
@@ -54,6 +56,13 @@ class CrossEntropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
         self.from_logits = from_logits
 
+    @property
+    def classes(self) -> int | None:
+        """C, where weights, offsets or counts tell it."""
+        counts = getattr(self, "class_counts", None)
+        known = self.class_weights or self.offsets or counts
+        return len(known) if known else None
+
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The loss of a batch, a scalar unless `reduction` says otherwise."""
         y_pred = ops.convert_to_tensor(y_pred, dtype=self.dtype)
@@ -77,7 +86,7 @@ class CrossEntropy(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each row, (B,)."""
-        logits = _logits(y_pred, self.from_logits, self.multi_label)
+        logits = self._logits(y_pred)
         if self.offsets is not None:
             logits = logits + ops.convert_to_tensor(self.offsets, dtype=self.dtype)
         given = self._targets(y_true, y_pred)
@@ -112,12 +121,34 @@ class CrossEntropy(keras.losses.Loss):
         return ops.convert_to_tensor(self.class_weights, dtype=self.dtype)
 
     def _targets(self, y_true: Any, y_pred: Any) -> Any:
-        targets, classes = ops.convert_to_tensor(y_true), y_pred.shape[-1]
-        sparse = len(targets.shape) == 1 or targets.shape[-1] != classes
-        if sparse and not self.multi_label:
-            numbers = ops.cast(ops.reshape(targets, (-1,)), "int32")
-            return ops.one_hot(numbers, classes, dtype=self.dtype)
-        return ops.cast(ops.reshape(targets, ops.shape(y_pred)), self.dtype)
+        targets, columns = ops.convert_to_tensor(y_true), y_pred.shape[-1]
+        if self.multi_label:
+            return ops.cast(ops.reshape(targets, ops.shape(y_pred)), self.dtype)
+        classes = max(columns, 2)
+        if len(targets.shape) == 2 and targets.shape[-1] == classes:
+            return ops.cast(targets, self.dtype)
+        numbers = ops.reshape(targets, (-1,))
+        if columns > 1:
+            return ops.one_hot(ops.cast(numbers, "int32"), classes, dtype=self.dtype)
+        second = ops.cast(numbers, self.dtype)
+        return ops.stack([1 - second, second], axis=-1)
+
+    def _logits(self, outputs: Any) -> Any:
+        """The logits behind outputs, one for each class."""
+        one_for_two = not self.multi_label and outputs.shape[-1] == 1
+        logits = outputs if self.from_logits else self._behind(outputs, one_for_two)
+        if not one_for_two:
+            return logits
+        return ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
+
+    def _behind(self, outputs: Any, one_for_two: bool) -> Any:
+        # Keras leaves the logits beside the result of a softmax or sigmoid, for its own losses.
+        kept = getattr(outputs, "_keras_logits", None)
+        if kept is not None:
+            return ops.cast(kept, self.dtype)
+        epsilon = keras.config.epsilon()
+        p = ops.clip(ops.cast(outputs, self.dtype), epsilon, 1 - epsilon)
+        return ops.log(p) - ops.log(1 - p) if self.multi_label or one_for_two else ops.log(p)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for saving."""
@@ -134,15 +165,3 @@ class CrossEntropy(keras.losses.Loss):
 def floats(values: Sequence[float] | None) -> list[float] | None:
     """Plain numbers, which a saved model can hold."""
     return None if values is None else [float(value) for value in values]
-
-
-def _logits(outputs: Any, from_logits: bool, multi_label: bool) -> Any:
-    if from_logits:
-        return outputs
-    # Keras leaves the logits beside the result of a softmax or sigmoid, for its own losses.
-    kept = getattr(outputs, "_keras_logits", None)
-    if kept is not None:
-        return ops.cast(kept, outputs.dtype)
-    epsilon = keras.config.epsilon()
-    p = ops.clip(outputs, epsilon, 1 - epsilon)
-    return ops.log(p) - ops.log(1 - p) if multi_label else ops.log(p)

@@ -15,7 +15,7 @@ from tltoolkit.run import StageResult
 from tltoolkit.stages import LBFGS, Stage
 from tltoolkit.training import made_up
 from tltoolkit.training.job import Job
-from tltoolkit.training.solving import linear_head
+from tltoolkit.training.solving import linear_head, makes_outputs
 
 RETRAIN = "retrain"
 
@@ -49,10 +49,12 @@ def last_dense(network: Network) -> Any | None:
     nodes = graph.nodes(network.model)
     made = {id(tensor): node for node in nodes for tensor in node.outputs}
     node = made[id(network.output)]
-    if isinstance(node.layer, (keras.layers.Activation, keras.layers.Softmax)):
+    while len(node.inputs) == 1 and not getattr(node.layer, "weights", None):
         node = made[id(node.inputs[0])]
     layer = node.layer
-    return layer if isinstance(layer, keras.layers.Dense) and layer.use_bias else None
+    if not isinstance(layer, keras.layers.Dense) or not layer.use_bias:
+        return None
+    return layer if makes_outputs(network, layer, node.inputs[0]) else None
 
 
 def start(job: Job) -> None:
@@ -68,6 +70,7 @@ def start(job: Job) -> None:
     if settings is not None and settings.output_prior is not None:
         # Its outputs were adjusted by an earlier run; that must not count again.
         shift = shift + _log(correction.prior, job) - _log(settings.output_prior, job)
+    shift = job.network.per_output(shift, job.multi_label)
     last_dense(job.network).bias.assign_add(shift)  # type: ignore[union-attr] # checked at first
 
 

@@ -16,6 +16,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from tltoolkit import _checks, graph
 from tltoolkit.augment import keys
 from tltoolkit.augment.dataset import untuned
+from tltoolkit.network import RGB, as_channels
 
 Batch = tuple[np.ndarray, Any]
 DTYPES = ("float32", "float16")
@@ -70,8 +71,11 @@ def frozen_function(model: Any, cut: Any, images: int) -> Callable[[np.ndarray],
     number of them that a pass has.
     """
     lower = graph.part(model, model.input, cut)
-    pixels = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.uint8)
-    traced = tf.function(lambda x: lower(tf.cast(x, tf.float32), training=False))
+    height, width, channels = model.inputs[0].shape[1:]
+    pixels = tf.TensorSpec((None, height, width, RGB), tf.uint8)
+    traced = tf.function(
+        lambda x: lower(tf.cast(as_channels(x, channels), tf.float32), training=False)
+    )
     concrete = traced.get_concrete_function(pixels)
     weights_mb = lower.count_params() * 4 / 2**20
     if images < IMAGES_PER_MB * weights_mb:

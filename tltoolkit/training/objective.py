@@ -36,8 +36,10 @@ def loss_of(task: Task) -> losses.CrossEntropy:
 def metrics_of(task: Task, loss: losses.CrossEntropy) -> list[Any]:
     """Accuracy and, where the loss is a corrected one, that loss and the plain one, exactly."""
     network = task.job.network
-    if task.job.multi_label:
-        threshold = 0.0 if network.from_logits else 0.5
+    threshold = 0.0 if network.from_logits else 0.5
+    if network.one_for_two(task.job.multi_label):
+        found = [keras.metrics.MeanMetricWrapper(_is_right, "accuracy", threshold=threshold)]
+    elif task.job.multi_label:
         found = [keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)]
     else:
         found = [keras.metrics.CategoricalAccuracy(name="accuracy")]
@@ -45,6 +47,11 @@ def metrics_of(task: Task, loss: losses.CrossEntropy) -> list[Any]:
         return found
     plain = losses.CrossEntropy(multi_label=task.job.multi_label, from_logits=network.from_logits)
     return [*found, losses.MeanLoss(loss, "loss"), losses.MeanLoss(plain, PLAIN)]
+
+
+def _is_right(y_true: Any, y_pred: Any, threshold: float) -> Any:
+    """Whether one output (B, 1) is on the right side, for targets (B, 2)."""
+    return keras.ops.equal(y_true[:, 1] > 0.5, y_pred[:, 0] > threshold)
 
 
 def callbacks_of(task: Task, loss: losses.CrossEntropy) -> list[Any]:

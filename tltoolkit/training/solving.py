@@ -5,11 +5,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from tltoolkit import _checks, freezing, graph
+from tltoolkit import _checks, freezing, graph, outputs
 from tltoolkit.network import Network, probabilities
 from tltoolkit.training import objective, probe, scoring
 from tltoolkit.training.job import History, Task
 from tltoolkit.training.progress import Progress
+
+# Rows of features that tell whether a head is the linear one that it looks like.
+PROBED = 8
 
 
 def fit(task: Task, progress: Progress) -> History:
@@ -37,15 +40,14 @@ def fit(task: Task, progress: Progress) -> History:
     )
     offsets = correction.offsets
     bias = found.bias if offsets is None else found.bias - offsets
-    dense.kernel.assign(found.kernel)
+    kernel, bias = (job.network.per_output(part, job.multi_label) for part in (found.kernel, bias))
+    dense.kernel.assign(kernel)
     dense.bias.assign(bias)
     loss = objective.loss_of(task)
 
     def scores(features: np.ndarray, targets: np.ndarray, prefix: str) -> dict[str, float]:
-        outputs = features @ found.kernel + bias
-        if not job.network.from_logits:
-            outputs = probabilities(outputs, job.multi_label)
-        return scoring.scores(task, loss, outputs, targets, prefix)
+        said = activated(job.network, features @ kernel + bias)
+        return scoring.scores(task, loss, said, targets, prefix)
 
     logs = scores(rows, targets, "")
     if held is not None:
@@ -78,5 +80,34 @@ def linear_head(network: Network) -> Any | None:
         return None
     plan = freezing.freeze_plan(network.model, network.blocks, freezing.HEAD)
     cut = freezing.boundary(network.model, plan)
-    fits = cut is not None and tuple(cut.shape) == (None, dense.kernel.shape[0])
-    return dense if fits else None
+    return dense if cut is not None and makes_outputs(network, dense, cut) else None
+
+
+def makes_outputs(network: Network, dense: Any, tensor: Any) -> bool:
+    """Whether the outputs are `tensor` times the kernel plus the bias of `dense`, activated.
+
+    Computed, since a layer that changes them may be of any kind and stand anywhere.
+    """
+    if tuple(tensor.shape) != (None, dense.kernel.shape[0]):
+        return False
+    rng, units = np.random.default_rng(0), dense.kernel.shape
+    # Other weights than its own, since those of a new head may all be zero.
+    kernel, bias = rng.normal(size=units) / np.sqrt(units[0]), rng.normal(size=units[1])
+    given = {id(dense.kernel): kernel, id(dense.bias): bias}
+    part, rows = graph.part(network.model, tensor, network.output), rng.normal(size=(PROBED, units[0]))
+    weights, states = (
+        [given.get(id(variable), variable.value) for variable in variables]
+        for variables in (part.trainable_variables, part.non_trainable_variables)
+    )
+    made, _ = part.stateless_call(weights, states, rows.astype(np.float32), training=False)
+    exact = outputs.TOLERANCES.get(made.dtype.name, outputs.TOLERANCE)
+    expected = activated(network, rows @ kernel + bias)
+    return np.allclose(expected, np.asarray(made, np.float32), atol=exact, rtol=exact)
+
+
+def activated(network: Network, logits: np.ndarray) -> np.ndarray:
+    """Logits (N, C) as `network.output` would hold them."""
+    if network.from_logits:
+        return logits
+    several = network.activation == outputs.SIGMOID
+    return probabilities(logits, several).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 
 from tltoolkit import _checks, augment
@@ -13,15 +14,16 @@ from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job
 
 
-def network_for(model: Any, data: Any) -> Network:
-    """The view of a model that fits the data.
+def network_for(model: Any, data: Any, from_logits: bool | str = "auto") -> Network:
+    """The view of a model that fits the data; for `from_logits` see `network_of`.
 
     Raises:
         TypeError: Not a Keras model, or not an `ImageData`.
-        ValueError: Data with other classes than the model's.
+        ValueError: Data with other classes than the model's, or outputs that do not fit them.
     """
-    network = network_of(model)
+    _checks.instance("model", model, keras.Model, "a keras.Model")
     check_image_data(data)
+    network = network_of(model, from_logits, data.multi_label)
     network.check_classes("data", data.class_names, data.multi_label)
     return network
 

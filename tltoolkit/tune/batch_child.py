@@ -32,14 +32,16 @@ def main() -> None:
     with keras.saving.custom_object_scope(custom):
         lower = order["lower"] and keras.models.model_from_json(order["lower"])
         upper = keras.models.model_from_json(order["upper"])
-    kind = "BinaryCrossentropy" if order["multi_label"] else "CategoricalCrossentropy"
+    # A single output is that of two classes.
+    binary = order["multi_label"] or upper.output_shape[-1] == 1
+    kind = "BinaryCrossentropy" if binary else "CategoricalCrossentropy"
     loss = getattr(keras.losses, kind)(from_logits=order["from_logits"])
     upper.compile(order["optimizer"], loss, jit_compile=False)
     _limit(order["memory_gb"])
     print(json.dumps({"ready": True}), flush=True)
     for size in order["sizes"]:
         try:
-            speed = _speed(lower, upper, size, order["image_size"])
+            speed = _speed(lower, upper, size, order)
         except Exception as error:
             if not _of_memory(error):
                 raise
@@ -48,9 +50,10 @@ def main() -> None:
         print(json.dumps(row), flush=True)
 
 
-def _speed(lower: Any, upper: Any, size: int, side: int) -> float:
+def _speed(lower: Any, upper: Any, size: int, order: dict[str, Any]) -> float:
     rng = np.random.default_rng(0)
-    x = rng.integers(0, 256, (size, side, side, 3)).astype(np.float32)
+    shape = (size, order["image_size"], order["image_size"], order["channels"])
+    x = rng.integers(0, 256, shape).astype(np.float32)
     if lower is not None:
         x = lower(x, training=False)
     classes = upper.output_shape[-1]

@@ -89,6 +89,7 @@ def find_batch_size(
     batch_norm: str = "frozen",
     optimizer: str = "adamw",
     memory_gb: float | None = None,
+    from_logits: bool | str = "auto",
 ) -> BatchSizes:
     """Find the largest of 16, 32, ... 256 images whose training step fits the memory.
 
@@ -104,13 +105,14 @@ def find_batch_size(
         optimizer: As in `tl.Stage`; it decides how the learning rate should scale.
         memory_gb: GiB that the process may hold, > 0; None is what the machine has free. Only
             Linux can limit it; elsewhere, and on a GPU, it is what the device has.
+        from_logits: As in `tl.fine_tune`.
 
     Raises:
         ValueError: An argument out of range, a model without variables that train or of layers
             that another process cannot import, fewer than 16 training images.
         RuntimeError: The other process failed for another reason than its memory.
     """
-    network = network_for(model, data)
+    network = network_for(model, data, from_logits)
     _checks.one_of("optimizer", optimizer, OPTIMIZERS)
     if memory_gb is not None:
         _checks.number("memory_gb", memory_gb, above=0)
@@ -160,6 +162,7 @@ def _networks(model: Any, network: Any, unfreeze: Any, batch_norm: str) -> dict[
             "upper": upper,
             "from_logits": network.from_logits,
             "image_size": network.image_size,
+            "channels": network.channels,
             "classes": _own_classes(model),
         }
 

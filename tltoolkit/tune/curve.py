@@ -155,6 +155,7 @@ def learning_curve(
     metric: str = "f1_macro",
     level: float = 0.95,
     seed: int = 0,
+    from_logits: bool | str = "auto",
     **options: Any,
 ) -> LearningCurve:
     """Train on ever more of the training images, and say what still more would bring.
@@ -177,6 +178,7 @@ def learning_curve(
         metric: `"f1_macro"` or `"accuracy"`.
         level: Share of the draws inside each interval, in (0, 1).
         seed: Seed of the subsets, of the draws and of training.
+        from_logits: As in `tl.fine_tune`.
         **options: Further arguments of `fine_tune`, with a plan.
 
     Raises:
@@ -200,7 +202,10 @@ def learning_curve(
     data = data.check()
     chosen = check_sizes(default_sizes(data.train) if sizes is None else sizes, data.train)
     orders = [nested(data.train, seed + repeat) for repeat in range(repeats)]
-    train = trainings(build, data, plan, on, options) if plan else heads(build(), data, on)
+    if plan:
+        train = trainings(build, data, plan, on, {**options, "from_logits": from_logits})
+    else:
+        train = heads(build(), data, on, from_logits)
     reports = []
     for size in chosen:
         # All images are the same in every repeat, and so is the head that is solved on them.

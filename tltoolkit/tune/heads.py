@@ -22,7 +22,9 @@ from tltoolkit.training.solving import linear_head
 BATCH_SIZE = 32
 
 
-def heads(model: Any, data: ImageData, on: str) -> Callable[[Any, int], Report]:
+def heads(
+    model: Any, data: ImageData, on: str, from_logits: bool | str = "auto"
+) -> Callable[[Any, int], Report]:
     """A function from rows of the training split and a seed to the report of a head on `on`.
 
     Features of all images are computed here. The head's penalty is picked on validation.
@@ -30,7 +32,7 @@ def heads(model: Any, data: ImageData, on: str) -> Callable[[Any, int], Report]:
     Raises:
         ValueError: The model has other classes than the data, or its head is not one dense layer.
     """
-    network = network_of(model)
+    network = network_of(model, from_logits, data.multi_label)
     network.check_classes("data", data.class_names, data.multi_label)
     if linear_head(network) is None:
         rule = "makes a model whose head is one dense layer; or give a plan to train by"
@@ -77,6 +79,7 @@ def trainings(
     def train(rows: Any, seed: int) -> Report:
         part = replace(data, train=data.train.subset(rows))
         run = fine_tune(build(), part, plan, seed=seed, **options)
-        return evaluate(run.model, data.splits[on])
+        meaning = options.get("from_logits", "auto")
+        return evaluate(run.model, data.splits[on], from_logits=meaning)
 
     return train

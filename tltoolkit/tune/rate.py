@@ -38,6 +38,7 @@ def find_lr(
     steps: int | None = None,
     batch_size: int = 32,
     seed: int = 0,
+    from_logits: bool | str = "auto",
     **settings: Any,
 ) -> RateCurve:
     """Find a learning rate, for what `unfreeze` says, in a hundred training steps or so.
@@ -58,6 +59,7 @@ def find_lr(
         steps: Of the whole sweep, >= 20, or of each rung of the ladder, >= 4; None is 100 or 30.
         batch_size: Images per step, >= 1; the best rate depends on it.
         seed: Seed of the choice and order of images, and of dropout.
+        from_logits: As in `tl.fine_tune`.
         **settings: Of the `tl.Stage` that is to come, as far as a step depends on them, such as
             `optimizer="sgd"` or `layer_decay=0.8`. Images are augmented only if `augment` says.
 
@@ -69,7 +71,7 @@ def find_lr(
         ValueError: An argument out of range, a model without variables that train, data with
             other classes than the model's.
     """
-    network = network_for(model, data)
+    network = network_for(model, data, from_logits)
     _check_search(mode, low, high, steps)
     _checks.integer("batch_size", batch_size, 1)
     _checks.integer("seed", seed, 0, 2**31 - 1)
