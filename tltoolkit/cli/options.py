@@ -17,6 +17,7 @@ def add_data(
     """Declare the folder and how it is split; left out where `of_run`, that is as in the run."""
     usual = {} if of_run else SPLITTING
     said = {name: f" (default {usual.get(name, 'as in RUN')})" for name in SPLITTING}
+    policy, as_run = (None, " (default as in RUN)") if of_run else ("error", "")
     parser.add_argument(
         "data",
         metavar="DIR",
@@ -28,11 +29,18 @@ def add_data(
     add("--val", type=float, default=usual.get("val"), help=f"share for validation{said['val']}")
     add("--test", type=float, default=usual.get("test"), help=f"share for testing{said['test']}")
     add("--seed", type=int, default=usual.get("seed"), help=f"of all chance{said['seed']}")
-    add("--on-bad", default="error", help="unreadable images: error (default) or skip")
+    first = "error" if of_run else "error (default)"
+    add("--on-bad", default=policy, help=f"unreadable images: {first} or skip{as_run}")
     add(
         "--duplicates",
-        default="error",
-        help="one picture in several splits: error (default), drop or allow",
+        default=policy,
+        help=f"one picture in several splits: {first}, drop or allow{as_run}",
+    )
+    add(
+        "--groups",
+        metavar="PATTERN",
+        help="what stays on one side of every split, such as a patient: a regular expression on "
+        f"the path below DIR, or a column of the CSV file{as_run}",
     )
 
 
@@ -78,6 +86,7 @@ def load_data(args: argparse.Namespace) -> Any:
         seed=args.seed,
         on_bad=args.on_bad,
         duplicates=args.duplicates,
+        groups=args.groups,
     )
 
 

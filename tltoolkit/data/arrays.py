@@ -8,11 +8,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from tltoolkit import _checks
 from tltoolkit.data.assemble import assemble, check_settings, class_order, tidy
+from tltoolkit.data.groups import of_values
 from tltoolkit.data.images import ImageData
+from tltoolkit.data.origin import remembered
 from tltoolkit.data.sources import Arrays
 from tltoolkit.data.stratify import Labels
 
 
+@remembered
 def from_arrays(
     images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
     labels: ArrayLike,
@@ -21,6 +24,7 @@ def from_arrays(
     test: float = 0.0,
     seed: int = 0,
     duplicates: str = "error",
+    groups: ArrayLike | None = None,
 ) -> ImageData:
     """Labelled images from arrays, which are used in place, not copied.
 
@@ -35,6 +39,8 @@ def from_arrays(
         test: the same for test.
         seed: of the splits, 0..2**32 - 1.
         duplicates: as in `from_directory`.
+        groups: (N,) texts or whole numbers: what must stay on one side of every split and fold,
+            such as the images of one patient.
 
     Raises:
         TypeError: an image is not a uint8 array.
@@ -55,6 +61,7 @@ def from_arrays(
         seed=seed,
         on_bad="error",
         duplicates=duplicates,
+        groups=of_values(groups, [f"images[{i}]" for i in range(len(images))]),
     )
 
 

@@ -15,13 +15,16 @@ from tltoolkit import _checks
 from tltoolkit.data.arrays import check_pixels, numbered
 from tltoolkit.data.assemble import assemble, check_class_names, check_settings, tidy
 from tltoolkit.data.decoding import MAX_PIXELS, from_pillow
+from tltoolkit.data.groups import of_values
 from tltoolkit.data.images import DUPLICATES, ON_BAD, ImageData
+from tltoolkit.data.origin import remembered
 from tltoolkit.data.spool import SPOOL_GB, Spool, SpooledImages
 
 # The shape that says "the bytes of an image file".
 _FILE = (0, 0, 0)
 
 
+@remembered
 def from_stream(
     examples: Iterable[Any],
     class_names: Sequence[str] | None = None,
@@ -35,6 +38,7 @@ def from_stream(
     max_pixels: int = MAX_PIXELS,
     spool_gb: float = SPOOL_GB,
     spool_dir: str | os.PathLike[str] | None = None,
+    groups: str | None = None,
 ) -> ImageData:
     """Labelled images of anything that hands them out one by one, in its own order.
 
@@ -62,6 +66,8 @@ def from_stream(
         spool_gb: the temporary file's largest size in GiB, > 0. There is no way without it:
             images that fit the memory go to `from_arrays`.
         spool_dir: the folder where it is made; by default the system's temporary folder.
+        groups: the key of what must stay on one side of every split and fold, such as the
+            patient, a text or whole number, where examples are mappings.
 
     Raises:
         TypeError: `examples` is no iterable, or an image is of another type.
@@ -75,11 +81,14 @@ def from_stream(
     _checks.integer("max_pixels", max_pixels, 1)
     _check_stream(examples)
     labels = _Labels(class_names)
+    belongs: list[Any] = []
     spool, shapes = Spool(spool_gb, spool_dir), array("i")
     for number, example in enumerate(tqdm(examples, "reading", unit="image", disable=None)):
         name = f"examples[{number}]"
         picture, given = _pair(name, example, image, label)
         labels.append(name, _as_numpy(given))
+        if groups is not None:
+            belongs.append(_group(name, example, groups))
         content, shape = _content(name, picture, max_pixels)
         spool.append(content)
         shapes.extend(shape)
@@ -96,6 +105,7 @@ def from_stream(
         seed=seed,
         on_bad=on_bad,
         duplicates=duplicates,
+        groups=of_values(belongs or None, [f"examples[{i}]" for i in range(len(spool))]),
     )
 
 
@@ -119,6 +129,15 @@ def _pair(name: str, example: Any, image: str, label: str) -> tuple[Any, Any]:
     length = f" of {len(example)}" if isinstance(example, tuple | list) else ""
     rule = "a pair (image, label), or a mapping with both"
     raise _checks.fail(name, rule, type(example).__name__ + length)
+
+
+def _group(name: str, example: Any, key: str) -> Any:
+    """The group that a mapping says, as text or number."""
+    if not isinstance(example, Mapping) or key not in example:
+        held = list(example) if isinstance(example, Mapping) else "a pair, which has no keys"
+        raise _checks.fail("groups", f"a key of {name}, one of {held}", key)
+    value = np.asarray(_as_numpy(example[key])).item()
+    return os.fsdecode(value) if isinstance(value, bytes) else value
 
 
 def _as_numpy(value: Any) -> Any:

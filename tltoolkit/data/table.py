@@ -1,7 +1,7 @@
 """Images listed in a table: a CSV file or a DataFrame."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from tltoolkit import _checks
 from tltoolkit.data.assemble import SPLIT_NAMES, SPLITS, assemble, check_settings, encode, tidy
 from tltoolkit.data.decoding import MAX_PIXELS, printable
+from tltoolkit.data.groups import by_path, of_values
 from tltoolkit.data.images import ImageData
+from tltoolkit.data.origin import remembered
 from tltoolkit.data.sources import Files
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 _SHOWN = 50
 
 
+@remembered
 def from_table(
     table: "str | os.PathLike[str] | pd.DataFrame",
     image: str = "path",
@@ -32,6 +35,7 @@ def from_table(
     on_bad: str = "error",
     duplicates: str = "error",
     max_pixels: int = MAX_PIXELS,
+    groups: str | Callable[[str], Any] | Sequence[Any] | None = None,
 ) -> ImageData:
     """Labelled images from a table with one row per image.
 
@@ -46,9 +50,8 @@ def from_table(
         root: the folder that relative paths start from; by default the folder of the CSV file, or
             the current folder for a DataFrame.
         split: the column that says train, val or test, if there is one.
-        val: fraction of the training images for val, 0 <= val < 1, if the table gives no val rows.
-            Stratified; with several labels per image by iterative stratification, which keeps
-            every label in train.
+        val: fraction of the training images for val, 0 <= val < 1, if the table gives no val rows;
+            each goes by its content, as in `from_directory`.
         test: the same for test.
         seed: of the splits that are made here, 0..2**32 - 1.
         separator: what stands between the labels of one cell; None for labels that are never split.
@@ -56,6 +59,9 @@ def from_table(
             unless on_bad is "skip".
         duplicates: as in `from_directory`.
         max_pixels: images of more pixels than this are errors.
+        groups: what must stay on one side of every split and fold, such as the images of one
+            patient: the column that says it; or a function from the path below `root`, with
+            slashes, to a text or whole number; or a row of N of these.
 
     Raises:
         ValueError: a missing file, column, image or label, an unknown split, each with its row;
@@ -92,7 +98,17 @@ def from_table(
         seed=seed,
         on_bad=on_bad,
         duplicates=duplicates,
+        groups=_groups(frame, groups, paths, folder),
     )
+
+
+def _groups(frame: "pd.DataFrame", groups: Any, paths: Sequence[str], folder: str) -> Any:
+    names = [os.path.relpath(path, folder).replace(os.sep, "/") for path in paths]
+    if isinstance(groups, str):
+        return of_values(_column(frame, "groups", groups), names)
+    if callable(groups):
+        return by_path(groups, names)
+    return of_values(groups, names)
 
 
 def _read(table: Any) -> "tuple[pd.DataFrame, str]":

@@ -34,6 +34,7 @@ def fit(task: Task, progress: Progress) -> History:
         task.seed,
         weights=correction.solver_weights(targets, made_up),
         val_weights=None if held is None else correction.solver_weights(held[1]),
+        groups=None if made_up else _groups(task),
     )
     offsets = correction.offsets
     bias = found.bias if offsets is None else found.bias - offsets
@@ -64,6 +65,15 @@ def _rows(task: Task) -> tuple[np.ndarray, np.ndarray]:
     stored = task.stored()[0]
     targets = np.tile(task.job.train.targets, (task.views, 1))
     return stored.reshape(-1, stored.shape[-1]), targets
+
+
+def _groups(task: Task) -> np.ndarray | None:
+    """Which rows are of one group, or versions of one image; None if each is on its own."""
+    source, views = task.job.train.source, task.views
+    groups = getattr(source, "groups", None)
+    if groups is None and views == 1:
+        return None
+    return np.tile(np.arange(len(source)) if groups is None else groups, views)
 
 
 def linear_head(network: Network) -> Any | None:
