@@ -5,6 +5,7 @@ import json
 import os
 import re
 import stat
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,6 +61,20 @@ def regular(path: Path, limit: int = LIMIT) -> Path:
 def read(path: Path) -> bytes:
     """The content of a plain file of at most `TEXT_LIMIT` bytes; errors as those of `regular`."""
     return regular(path, TEXT_LIMIT).read_bytes()
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all; a link in its place is replaced, not followed."""
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
 
 
 def parse_json(content: bytes, name: str | Path) -> dict[str, Any]:

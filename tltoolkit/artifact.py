@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tltoolkit import _checks, _files, verified
+from tltoolkit.data.seen import Seen
 from tltoolkit.evaluation import Decision
 from tltoolkit.model import settings_of
 from tltoolkit.predictor import Predictor
@@ -44,7 +45,9 @@ def save(
 
     Returns:
         The directory, which then holds the settings, the weights and a manifest with versions
-        and SHA-256 hashes. `tl.load` reads it.
+        and SHA-256 hashes, and for a model of `tl.fine_tune` the digests of the images that it
+        was trained on (`images.npy`, 34 bytes for each) with how the data was made (`data.json`).
+        `tl.load` reads it.
 
     Raises:
         FileExistsError: The directory holds something.
@@ -87,6 +90,7 @@ def load(directory: str | Path) -> Predictor:
     settings = verified.settings(parts[SETTINGS])
     decision = verified.decision(parts[DECISION], settings)
     model = verified.model(settings, parts[WEIGHTS])
+    model.tltoolkit_seen = verified.seen(source / MANIFEST)
     return Predictor(model=model, class_names=settings.class_names, decision=decision)
 
 
@@ -114,7 +118,10 @@ def write(model: Any, directory: Path, decision: Decision | None = None) -> None
     answers = decision or Decision(multi_label=settings_of(model).multi_label)
     write_json(directory / DECISION, answers.to_dict())
     hashes = {name: sha256(directory / name) for name in PARTS}
-    manifest = {"format": FORMAT, "sha256": hashes, "versions": versions()}
+    manifest: dict[str, Any] = {"format": FORMAT, "sha256": hashes, "versions": versions()}
+    seen: Seen | None = getattr(model, "tltoolkit_seen", None)
+    if seen is not None:
+        manifest[verified.SEEN] = seen.write(directory)
     write_json(directory / MANIFEST, manifest)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from tltoolkit import _checks
 from tltoolkit.data import ImageData
+from tltoolkit.data.dealing import units
+from tltoolkit.data.folds import unit_counts
 from tltoolkit.data.images import check_image_data
 from tltoolkit.evaluation import Report
 from tltoolkit.inference import evaluate
@@ -62,8 +64,8 @@ def cross_validate(
     """Train a new model for every fold and score it on the images left out.
 
     The folds are made of the training and validation images together; a test split is not
-    touched. No image that scores a fold has a copy in its training, and none picks its best
-    epoch: a fifth of the other images does that.
+    touched. No image that scores a fold has a copy, or another one of its group, in its
+    training, and none picks its best epoch: a fifth of the other images does that.
 
     Args:
         build: Makes a new, untrained model, such as
@@ -92,5 +94,7 @@ def cross_validate(
 
 
 def _inner_folds(fold: ImageData) -> int:
-    # A rare class still has one image to train on and one to pick the epoch by.
-    return int(min(INNER_FOLDS, max(2, fold.train.class_counts.min())))
+    # A rare class still has one image, or group, to train on and one to pick the epoch by.
+    train = fold.train
+    fewest = unit_counts(train, units(train.source, train.indices, train.groups)).min()
+    return int(min(INNER_FOLDS, max(2, fewest)))

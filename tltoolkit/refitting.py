@@ -107,13 +107,7 @@ def joined(data: ImageData) -> Split:
     """Training and validation images as one split."""
     train, val = data.train, data.val
     assert val is not None
-    if val.source is not train.source:
-        raise _checks.fail("data", "splits that were loaded together, from one source", data)
-    return replace(
-        train,
-        indices=np.concatenate([train.indices, val.indices]),
-        labels=np.concatenate([train.labels, val.labels]),
-    )
+    return train.joined(val)
 
 
 def _checked(run: Run, data: ImageData) -> ImageData:
@@ -200,6 +194,7 @@ def _continue(
     if result.stage.optimizer == LBFGS:
         raise _checks.fail("how", "'repeat' where the best epoch is a solved head", "continue")
     fresh.set_weights(run.model.get_weights())
+    fresh.tltoolkit_seen = getattr(run.model, "tltoolkit_seen", None)
     assert data.val is not None
     former = data.val
     meaning = given.get("from_logits", "auto")

@@ -13,6 +13,7 @@ from typing import Any
 
 from tltoolkit import _files, artifact, started, verified
 from tltoolkit.callbacks import checkpoint
+from tltoolkit.data.seen import Seen
 from tltoolkit.run import Run
 from tltoolkit.training.progress import variable_paths
 
@@ -85,6 +86,17 @@ def begin(target: Path, noted: Mapping[str, Any], resume: bool | str) -> bool:
     return False
 
 
+def note_images(target: Path, seen: Seen) -> Seen:
+    """Write down the images of a run that starts or goes on; those that it had before stay.
+
+    They differ where a run goes on by force with other data, and its weights know both.
+    """
+    if all((target / name).is_file() for name in Seen.FILES):
+        seen = seen.after(Seen.read(target))
+    seen.write(target)
+    return seen
+
+
 def reserve(target: Path, size: int) -> None:
     """Find out now whether there is room for the checkpoints of a run.
 
@@ -108,6 +120,9 @@ def finish(target: Path, run: Run) -> None:
     foreign = target / artifact.FOREIGN
     hashed = verified.sha256(foreign) if foreign.is_file() else None
     noted = {"variables": variables, "paths": variable_paths(run.model), "model_sha256": hashed}
+    if hashed is not None:
+        # Our own models have them in their manifest.
+        noted[verified.SEEN] = {name: verified.sha256(target / name) for name in Seen.FILES}
     _write(target / RECORD, {**run.to_dict(), **noted})
     checkpoint.delete_all(target / CHECKPOINTS)
 
@@ -127,10 +142,13 @@ def finished(target: Path, model: Any) -> Run:
         if verified.sha256(foreign) != record["model_sha256"]:
             raise ValueError(f"{foreign} is not the file that was saved: its hash differs")
         model.load_weights(foreign)
+        hashes = record.get(verified.SEEN)
+        model.tltoolkit_seen = None if hashes is None else Seen.read(target, hashes)
     else:
         loaded = artifact.load(target).model
         model.set_weights(loaded.get_weights())
         model.tltoolkit_settings = loaded.tltoolkit_settings
+        model.tltoolkit_seen = loaded.tltoolkit_seen
     run, now = Run.from_dict(record, model, target), variable_paths(model)
     # A model that was built again has the same variables under other automatic names.
     then = record.get("paths", now)  # a run of an earlier version has no paths

@@ -12,6 +12,7 @@ from tltoolkit import _checks, freezing, plans, started
 from tltoolkit import augment as augmentation
 from tltoolkit import run_dir as run_dirs
 from tltoolkit.data import ImageData
+from tltoolkit.data.seen import Seen
 from tltoolkit.imbalance import Imbalance
 from tltoolkit.network import Network
 from tltoolkit.run import Run, joined
@@ -68,9 +69,10 @@ def fine_tune(
         batch_size: Images per step, >= 1.
         callbacks: Keras callbacks for every stage. They see a model that ends in logits.
         run_dir: A new or empty directory that receives `started.json` (the command, settings,
-            versions and fingerprint of the data), checkpoints while the run is under way, and
-            in the end the trained classifier (`tl.load` reads it) and `run.json`, the record of
-            the run. One process at a time works in it.
+            versions and fingerprint of the data), `images.npy` and `data.json` (the digests of its
+            images and how the data was made, for `tltoolkit evaluate`), checkpoints while the
+            run is under way, and in the end the trained classifier (`tl.load` reads it) and
+            `run.json`, the record of the run. One process at a time works in it.
         resume: True goes on with the run that `run_dir` holds, or returns it if it is finished;
             False wants a new or empty directory; `"force"` goes on even though settings, data
             or library versions have changed, with the new ones.
@@ -137,7 +139,9 @@ def fine_tune(
             correction=correction,
         )
         settings = _settings(job, data)
+        seen = Seen.of(data).after(getattr(model, "tltoolkit_seen", None))
         if target is None:
+            model.tltoolkit_seen = seen
             return _train(model, job, plan, begun, why, Progress(), settings)
         given = {
             "plan": plan if isinstance(plan, str) else plan.to_dict(),
@@ -149,6 +153,7 @@ def fine_tune(
             return run_dirs.finished(target, model)
         unfrozen = [stage.unfreeze for stage in begun] + ["all"] * (plan == "auto")
         run_dirs.reserve(target, checkpoint_bytes(job, unfrozen))
+        model.tltoolkit_seen = run_dirs.note_images(target, seen)
         progress = Progress(target / run_dirs.CHECKPOINTS, save_freq)
         with progress.interrupts.caught():
             if progress.go_on(job) and verbose:

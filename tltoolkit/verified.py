@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from tltoolkit import _files
+from tltoolkit.data.seen import Seen
 from tltoolkit.evaluation import Decision
 from tltoolkit.model import Settings, build
 
@@ -19,6 +20,8 @@ _MISFITS = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
 DAMAGE = (OSError, ValueError, TypeError, LookupError, RuntimeError)
 # Keras saves no random states; every load starts from the seeds of the settings.
 UNSAVED = "seed_generator_state"
+# The entry of a manifest with the hashes of the record of images, which not every artifact has.
+SEEN = "seen_sha256"
 
 
 def manifest(path: Path, version: int, parts: Sequence[str]) -> dict[str, str]:
@@ -35,6 +38,20 @@ def manifest(path: Path, version: int, parts: Sequence[str]) -> dict[str, str]:
         named = sorted(hashes) if isinstance(hashes, dict) else hashes
         raise ValueError(f"{path} must have hashes of {', '.join(parts)}, not of {named}")
     return hashes
+
+
+def seen(path: Path) -> Seen | None:
+    """The record of the images of a classifier, by its manifest; None where there is none.
+
+    Raises:
+        FileNotFoundError, ValueError: a file of it is missing, was changed or is of another form.
+    """
+    hashes = _files.parse_json(_files.read(path), path).get(SEEN)
+    if hashes is None:
+        return None
+    if not isinstance(hashes, dict) or set(hashes) != set(Seen.FILES):
+        raise ValueError(f"{path}: {SEEN} must have hashes of {', '.join(Seen.FILES)}")
+    return Seen.read(path.parent, hashes)
 
 
 def same(path: Path, expected: str) -> Path:

@@ -1,25 +1,36 @@
-"""Score a trained classifier on labelled images."""
+"""Score a trained classifier on labelled images that it has not seen."""
 
 import argparse
+import inspect
 import json
+import sys
+import warnings
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from tltoolkit.cli import options, record
+from tltoolkit.cli import options
 
-SPLITS = ("train", "val", "test", "all")
+if TYPE_CHECKING:
+    from tltoolkit.data.seen import Seen
+
+SPLITS = ("unseen", "test", "val", "train", "all")
+EPILOG = """\
+A run notes the content of the images that it trains, validates and tests on. What it trained or
+validated on is left out, wherever it lies in DIR now and whatever it is called; new images count.
+A run that kept no test images is scored on its validation images where DIR holds nothing new."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    parser.epilog = EPILOG
     parser.add_argument("run_dir", metavar="RUN", help="what `tltoolkit fit` wrote")
-    # Left out, the splits are those of the run: the same images are in `test`.
     options.add_data(parser, of_run=True)
     parser.add_argument(
         "--split",
-        default="test",
+        default="unseen",
         choices=SPLITS,
-        help="test (default), val, train, or all images in DIR",
+        help="unseen (default): what RUN neither trained nor validated on; or its test, val or "
+        "train images; or all images in DIR",
     )
     parser.add_argument("--report", metavar="OUT", help="write report.json and report.html there")
     parser.add_argument("--batch-size", type=int, default=32, help="images per forward pass")
@@ -28,24 +39,72 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print the report, and write it if asked."""
     tl = options.toolkit(args)
+    from tltoolkit.data import held_out
+    from tltoolkit.model import settings_of
+
     predictor = tl.load(args.run_dir)
-    trained = record.read(args.run_dir)["settings"] if record.exists(args.run_dir) else {}
-    for name, usual in options.SPLITTING.items():
-        if getattr(args, name) is None:
-            setattr(args, name, trained.get(name, usual))
-    if args.split == "all":
-        args.val = args.test = 0.0
-    data = options.load_data(args).check()
-    split = data.train if args.split == "all" else getattr(data, args.split)
-    report = tl.evaluate(predictor.model, split, args.batch_size)
+    seen = predictor.model.tltoolkit_seen
+    held_out.check_known(seen, args.split, args.run_dir)
+    _check_splitting(args, seen)
+    images = _labelled(args, seen).in_classes(
+        predictor.class_names, settings_of(predictor.model).multi_label
+    )
+    chosen = held_out.choose(images, seen, args.split, args.run_dir)
+    print(f"tltoolkit: {chosen}", file=sys.stderr)
+    if chosen.caution:
+        warnings.warn(chosen.caution, stacklevel=2)
+    report = tl.evaluate(predictor.model, chosen.split, args.batch_size)
     if args.report:
-        report.save(args.report, run=_told(Path(args.run_dir)))
-    print(json.dumps(report.to_dict(), indent=2) if args.json else report, file=out)
+        report.save(args.report, run=_told(Path(args.run_dir), chosen))
+    told = {"split": chosen.on, "scored": chosen.scored, "left_out": chosen.left_out}
+    told = {**report.to_dict(), "images": told}
+    print(json.dumps(told, indent=2) if args.json else report, file=out)
     return 0
 
 
-def _told(run_dir: Path) -> dict[str, object] | None:
+def _check_splitting(args: argparse.Namespace, seen: "Seen | None") -> None:
+    """The shares and the seed are the run's; others would have to move its images."""
+    origin = seen.origin if seen is not None else None
+    for name in options.SPLITTING:
+        given = getattr(args, name)
+        had = origin["settings"].get(name) if origin else None
+        if given is not None and given != had:
+            raise ValueError(
+                f"--{name} {given:g} is not what {args.run_dir} was made with "
+                f"({'not known' if had is None else had}): which images it saw is in its record; "
+                f"leave --{name} out and choose by --split"
+            )
+
+
+def _labelled(args: argparse.Namespace, seen: "Seen | None") -> Any:
+    """All images in DIR, read as the run read its own."""
+    from tltoolkit import _files, data
+
+    path = _files.local(args.data)
+    read = data.from_table if path.is_file() else data.from_directory
+    how = {"on_bad": "error", "duplicates": "error"}
+    if seen is not None:
+        how = {"on_bad": seen.on_bad, "duplicates": seen.duplicates}
+        if seen.origin is not None and seen.origin["kind"] == read.__name__:
+            # Classes are matched by name, and what is not split has no shares.
+            known = set(inspect.signature(read).parameters) - {"class_names", "val", "test"}
+            how = {k: v for k, v in seen.origin["settings"].items() if k in known} | how
+    flags = {name: getattr(args, name) for name in ("on_bad", "duplicates", "groups")}
+    flags |= options.table(args) if path.is_file() else {}
+    how |= {name: value for name, value in flags.items() if value is not None}
+    splits = list(read(path, **how, val=0.0, test=0.0).check().splits.values())
+    whole = splits[0]
+    for split in splits[1:]:
+        whole = whole.joined(split)
+    return whole
+
+
+def _told(run_dir: Path, chosen: Any) -> dict[str, Any] | None:
     from tltoolkit import _files
 
     path = run_dir / "run.json"
-    return _files.parse_json(_files.read(path), path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    told = _files.parse_json(_files.read(path), path)
+    scored = ". ".join(filter(None, (str(chosen), chosen.caution)))
+    return {**told, "settings": {**told.get("settings", {}), "scored_on": scored}}

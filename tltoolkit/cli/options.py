@@ -17,6 +17,7 @@ def add_data(
     """Declare the folder and how it is split; left out where `of_run`, that is as in the run."""
     usual = {} if of_run else SPLITTING
     said = {name: f" (default {usual.get(name, 'as in RUN')})" for name in SPLITTING}
+    policy, as_run = (None, " (default as in RUN)") if of_run else ("error", "")
     parser.add_argument(
         "data",
         metavar="DIR",
@@ -28,23 +29,35 @@ def add_data(
     add("--val", type=float, default=usual.get("val"), help=f"share for validation{said['val']}")
     add("--test", type=float, default=usual.get("test"), help=f"share for testing{said['test']}")
     add("--seed", type=int, default=usual.get("seed"), help=f"of all chance{said['seed']}")
-    add("--on-bad", default="error", help="unreadable images: error (default) or skip")
+    first = "error" if of_run else "error (default)"
+    add("--on-bad", default=policy, help=f"unreadable images: {first} or skip{as_run}")
     add(
         "--duplicates",
-        default="error",
-        help="one picture in several splits: error (default), drop or allow",
+        default=policy,
+        help=f"one picture in several splits: {first}, drop or allow{as_run}",
+    )
+    add(
+        "--groups",
+        metavar="PATTERN",
+        help="what stays on one side of every split, such as a patient: a regular expression on "
+        f"the path below DIR, or a column of the CSV file{as_run}",
     )
     add("--class-names", metavar="A,B,...", help="all classes in the order of their numbers")
+    _add_table(parser)
+
+
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    """Declare how a table is read; what is left out is as in `from_table`, or as in the run."""
     add = parser.add_argument_group("data in a table").add_argument
-    add("--image-column", default="path", help="of image files (default %(default)s)")
+    add("--image-column", metavar="NAME", help="of image files (path if left out)")
     add(
         "--label-column",
-        default="label",
-        help="of labels (default %(default)s); or columns of zeros and ones: A,B,...",
+        metavar="NAME",
+        help="of labels (label if left out); or columns of zeros and ones: A,B,...",
     )
-    add("--split-column", help="train, val or test; split or is_valid if there is such a column")
-    add("--separator", default="|", help="between the labels of a cell (default %(default)s)")
-    add("--suffix", default="", help="what the image column leaves out, such as .jpg")
+    add("--split-column", metavar="NAME", help="if left out, split or is_valid where it is there")
+    add("--separator", metavar="TEXT", help="between the labels of a cell (| if left out)")
+    add("--suffix", metavar="TEXT", help="what the image column leaves out, such as .jpg")
     add("--image-root", metavar="FOLDER", help="where paths start; the table's folder if left out")
     add(
         "--multi-label",
@@ -87,28 +100,29 @@ def load_data(args: argparse.Namespace) -> Any:
     from tltoolkit import _files, data
 
     path = _files.local(args.data)
-    how = {
-        "val": args.val,
-        "test": args.test,
-        "seed": args.seed,
-        "on_bad": args.on_bad,
-        "duplicates": args.duplicates,
-        "class_names": args.class_names and _parts(args.class_names),
+    how = {name: getattr(args, name) for name in ("val", "test", "seed", "on_bad", "duplicates")}
+    if args.groups is not None:
+        how["groups"] = args.groups
+    if args.class_names is not None:
+        how["class_names"] = _parts(args.class_names)
+    if path.is_file():
+        return data.from_table(path, **{"split": data.table.said_split(path)} | table(args) | how)
+    return data.from_directory(path, **how)
+
+
+def table(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `from_table` that the options give."""
+    label = args.label_column
+    given = {
+        "image": args.image_column,
+        "label": _parts(label) if label and "," in label else label,
+        "root": args.image_root,
+        "split": args.split_column,
+        "separator": args.separator,
+        "suffix": args.suffix,
+        "multi_label": args.multi_label,
     }
-    if not path.is_file():
-        return data.from_directory(path, **how)
-    columns = _parts(args.label_column)
-    return data.from_table(
-        path,
-        image=args.image_column,
-        label=columns if len(columns) > 1 else args.label_column,
-        root=args.image_root,
-        split=args.split_column or data.table.said_split(path),
-        separator=args.separator,
-        suffix=args.suffix,
-        multi_label=args.multi_label,
-        **how,
-    )
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _parts(text: str) -> list[str]:

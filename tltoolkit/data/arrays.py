@@ -8,11 +8,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from tltoolkit import _checks
 from tltoolkit.data.assemble import assemble, check_settings
+from tltoolkit.data.groups import of_values
 from tltoolkit.data.images import ImageData
 from tltoolkit.data.labels import numbered
+from tltoolkit.data.origin import remembered
 from tltoolkit.data.sources import Arrays
 
 
+@remembered
 def from_arrays(
     images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
     labels: ArrayLike,
@@ -22,6 +25,7 @@ def from_arrays(
     seed: int = 0,
     duplicates: str = "error",
     multi_label: bool | None = None,
+    groups: ArrayLike | None = None,
 ) -> ImageData:
     """Labelled images from arrays, which are used in place, not copied.
 
@@ -40,6 +44,8 @@ def from_arrays(
         multi_label: None goes by the rows, as said above; True lets several labels per image be
             possible though each has one (one column of zeros and ones is then one class, as it
             is with one class name), False refuses rows with several or none.
+        groups: (N,) texts or whole numbers: what must stay on one side of every split and fold,
+            such as the images of one patient.
 
     Raises:
         TypeError: an image is not a uint8 array.
@@ -61,6 +67,7 @@ def from_arrays(
         seed=seed,
         on_bad="error",
         duplicates=duplicates,
+        groups=of_values(groups, [f"images[{i}]" for i in range(len(images))]),
     )
 
 

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit import _checks
+from tltoolkit.data import dealing
+from tltoolkit.data import groups as grouping
 from tltoolkit.data.images import ImageData, Split
-from tltoolkit.data.sources import Source, same_content
-from tltoolkit.data.stratify import Labels, deal, keep_every_label
+from tltoolkit.data.sources import Source
+from tltoolkit.data.stratify import Labels
 
 SPLITS = ("train", "val", "test")
 # Other names that folders, tables and data sets use for the three splits; case does not matter.
@@ -120,33 +122,42 @@ def assemble(
     duplicates: str,
     skipped: Mapping[str, int] | None = None,
     order_stated: bool = True,
+    groups: NDArray[np.str_] | None = None,
 ) -> ImageData:
     """Make the ImageData; a val or test split that `split` lacks is taken from train.
 
-    Images of equal content go to the same split. A class keeps at least one image in train.
+    Which images it takes is the rule of `dealing.split_numbers`.
 
     Args:
         split: (N,) int64, the split that the source gives each image: 0 train, 1 val, 2 test.
         order_stated: whether the order of the classes is the user's or the data's own.
+        groups: (N,) what must stay in one split, or None.
+
+    Raises:
+        ValueError: too few images of a class, wrong names, or groups that cannot be kept together.
     """
     check_class_names(class_names)
-    _check_counts(labels, class_names)
+    if groups is not None:
+        grouping.check_given(groups, split, SPLITS)
     given = set(split.tolist())
-    shares = [0.0, 0.0 if 1 in given else val, 0.0 if 2 in given else test]
-    shares[0] = 1 - sum(shares)
-    if shares[0] < 1:
+    shares = 0.0 if 1 in given else val, 0.0 if 2 in given else test
+    _check_counts(labels, class_names, dealt=any(shares))
+    if any(shares):
         train = np.flatnonzero(split == 0)
-        groups = same_content(source, train)
-        first = train[np.unique(groups, return_index=True)[1]]
-        parts = keep_every_label(deal(labels[first], shares, seed), labels[first])
+        kept = None if groups is None else groups[train]
+        if kept is not None:
+            grouping.check_several(kept)
         split = split.copy()
-        split[train] = parts[groups]
+        split[train] = dealing.split_numbers(
+            source, train, labels[train], class_names, kept, shares, seed
+        )
     whole = Split(
         source=source,
         indices=np.arange(len(source)),
         labels=labels,
         class_names=class_names,
         order_stated=order_stated,
+        groups=groups,
     )
     train_split, val_split, test_split = (whole.subset(split == n) for n in range(len(SPLITS)))
     return ImageData(
@@ -159,7 +170,10 @@ def assemble(
     )
 
 
-def _check_counts(labels: Labels, class_names: tuple[str, ...]) -> None:
+def _check_counts(labels: Labels, class_names: tuple[str, ...], *, dealt: bool) -> None:
+    """Raise ValueError if there is too little to split; what is not split may be a single image."""
+    if not dealt and class_names:
+        return
     if labels.ndim == 2:
         counts, enough = labels.sum(axis=0, dtype=np.int64), 1
         if not class_names:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tltoolkit import _checks
-from tltoolkit.data.sources import Source, same_content
-from tltoolkit.data.stratify import Labels, deal
+from tltoolkit.data.sources import Source
+from tltoolkit.data.stratify import Labels
 
 if TYPE_CHECKING:
     from tltoolkit.data.audit import Audit
@@ -30,6 +30,7 @@ class Split:
         class_names: the C class names; the number of a class is its place here.
         order_stated: False where their order was found by sorting, so that a model of another
             origin may have another.
+        groups: (N,) texts, what must stay on one side of a split, such as the patient; or None.
     """
 
     source: Source
@@ -37,12 +38,12 @@ class Split:
     labels: Labels
     class_names: tuple[str, ...]
     order_stated: bool = True
+    groups: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
-        if len(self.indices) != len(self.labels):
-            raise _checks.fail(
-                "labels", f"as many as the {len(self.indices)} images", len(self.labels)
-            )
+        for name, row in (("labels", self.labels), ("groups", self.groups)):
+            if row is not None and len(self.indices) != len(row):
+                raise _checks.fail(name, f"as many as the {len(self.indices)} images", len(row))
         self.indices.setflags(write=False)
         self.labels.setflags(write=False)
 
@@ -93,7 +94,47 @@ class Split:
             raise _checks.fail("indices", "one row of whole numbers or a mask", indices)
         if chosen.size == 0:
             chosen = chosen.astype(np.int64)
-        return replace(self, indices=self.indices[chosen], labels=self.labels[chosen])
+        return replace(
+            self,
+            indices=self.indices[chosen],
+            labels=self.labels[chosen],
+            groups=None if self.groups is None else self.groups[chosen],
+        )
+
+    def in_classes(self, class_names: tuple[str, ...], multi_label: bool) -> "Split":
+        """The same images with their labels as those of a classifier, by the names of the classes.
+
+        Raises:
+            ValueError: a class that the classifier has not, or several labels where it has one.
+        """
+        unknown = [name for name in self.class_names if name not in class_names]
+        if unknown:
+            raise _checks.fail(
+                "class_names", f"among those of the classifier, {class_names}", unknown
+            )
+        if self.multi_label and not multi_label:
+            raise _checks.fail("labels", "one class per image, as the classifier's", "several")
+        places = np.array([class_names.index(name) for name in self.class_names], np.int64)
+        if not multi_label:
+            return replace(self, labels=places[self.labels], class_names=class_names)
+        labels = np.zeros((len(self), len(class_names)), np.uint8)
+        rows = self.labels if self.multi_label else np.eye(len(places), dtype=np.uint8)[self.labels]
+        labels[:, places] = rows
+        return replace(self, labels=labels, class_names=class_names)
+
+    def joined(self, other: "Split") -> "Split":
+        """These images and then those of another split, loaded together with this one."""
+        if other.source is not self.source:
+            raise _checks.fail("data", "splits that were loaded together, from one source", other)
+        groups = None
+        if self.groups is not None and other.groups is not None:
+            groups = np.concatenate([self.groups, other.groups])
+        return replace(
+            self,
+            indices=np.concatenate([self.indices, other.indices]),
+            labels=np.concatenate([self.labels, other.labels]),
+            groups=groups,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -106,6 +147,8 @@ class ImageData:
         duplicates: what `check` does about the same image in two splits: "error", "drop" (it
             stays in test before val before train) or "allow".
         skipped: what was passed over while looking for images: {reason: count}.
+        origin: what made it, as plain data: {"kind": "from_directory", "settings": its arguments,
+            "not_kept": names of those that are no plain data}; None if it was put together by hand.
     """
 
     train: Split
@@ -114,6 +157,7 @@ class ImageData:
     on_bad: str = "error"
     duplicates: str = "error"
     skipped: Mapping[str, int] = field(default_factory=dict)
+    origin: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         _checks.one_of("on_bad", self.on_bad, ON_BAD)
@@ -155,23 +199,19 @@ class ImageData:
         """Split train and val together into `n_splits` folds; yield one ImageData per fold.
 
         Each image is in val exactly once; test stays as it is. Folds are stratified, and images
-        with the same content are always in one fold.
+        with the same content or of one group are always in one fold. With groups the classes
+        have their shares as far as whole groups allow it (scikit-learn's StratifiedGroupKFold).
+        Unlike val and test, folds are dealt anew where images are added.
 
         Raises:
-            ValueError: a class has fewer different images than there are folds.
+            ValueError: a class has fewer different images, or groups, than there are folds.
         """
+        from tltoolkit.data.folds import fold_numbers
+
         _checks.integer("n_splits", n_splits, 2)
         _checks.integer("seed", seed, 0, 2**32 - 1)
         pool = self._pool()
-        groups = same_content(pool.source, pool.indices)
-        first = pool.subset(np.unique(groups, return_index=True)[1])
-        for name, count in zip(first.class_names, first.class_counts, strict=True):
-            if count < n_splits:
-                raise ValueError(
-                    f"`n_splits` must be at most the number of different images of every class: "
-                    f"class {name!r} has {count}. Received: n_splits={n_splits}"
-                )
-        folds = deal(first.labels, [1 / n_splits] * n_splits, seed)[groups]
+        folds = fold_numbers(pool, n_splits, seed)
         return (
             replace(self, train=pool.subset(folds != fold), val=pool.subset(folds == fold))
             for fold in range(n_splits)
@@ -182,11 +222,7 @@ class ImageData:
             return self.train
         if self.val.source is not self.train.source:
             raise ValueError("k-fold needs a train and a val split that were loaded together")
-        both = replace(
-            self.train,
-            indices=np.concatenate([self.train.indices, self.val.indices]),
-            labels=np.concatenate([self.train.labels, self.val.labels]),
-        )
+        both = self.train.joined(self.val)
         return both.subset(np.argsort(both.indices, kind="stable"))
 
     def audit(self, *, near_duplicates: bool = False) -> "Audit":

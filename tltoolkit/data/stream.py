@@ -15,14 +15,17 @@ from tltoolkit import _checks
 from tltoolkit.data.arrays import check_pixels
 from tltoolkit.data.assemble import assemble, check_class_names, check_settings, tidy
 from tltoolkit.data.decoding import MAX_PIXELS, from_pillow
+from tltoolkit.data.groups import of_values
 from tltoolkit.data.images import DUPLICATES, ON_BAD, ImageData
 from tltoolkit.data.labels import numbered, several_in_one
+from tltoolkit.data.origin import remembered
 from tltoolkit.data.spool import SPOOL_GB, Spool, SpooledImages
 
 # The shape that says "the bytes of an image file".
 _FILE = (0, 0, 0)
 
 
+@remembered
 def from_stream(
     examples: Iterable[Any],
     class_names: Sequence[str] | None = None,
@@ -37,6 +40,7 @@ def from_stream(
     spool_gb: float = SPOOL_GB,
     spool_dir: str | os.PathLike[str] | None = None,
     multi_label: bool | None = None,
+    groups: str | None = None,
 ) -> ImageData:
     """Labelled images of anything that hands them out one by one, in its own order.
 
@@ -65,6 +69,8 @@ def from_stream(
             images that fit the memory go to `from_arrays`.
         spool_dir: the folder where it is made; by default the system's temporary folder.
         multi_label: as in `from_arrays`.
+        groups: the key of what must stay on one side of every split and fold, such as the
+            patient, a text or whole number, where examples are mappings.
 
     Raises:
         TypeError: `examples` is no iterable, or an image is of another type.
@@ -79,11 +85,14 @@ def from_stream(
     _checks.one_of("multi_label", multi_label, (None, True, False))
     _check_stream(examples)
     labels = _Labels(class_names, multi_label)
+    belongs: list[Any] = []
     spool, shapes = Spool(spool_gb, spool_dir), array("i")
     for number, example in enumerate(tqdm(examples, "reading", unit="image", disable=None)):
         name = f"examples[{number}]"
         picture, given = _pair(name, example, image, label)
         labels.append(name, _as_numpy(given))
+        if groups is not None:
+            belongs.append(_group(name, example, groups))
         content, shape = _content(name, picture, max_pixels)
         spool.append(content)
         shapes.extend(shape)
@@ -100,6 +109,7 @@ def from_stream(
         seed=seed,
         on_bad=on_bad,
         duplicates=duplicates,
+        groups=of_values(belongs or None, [f"examples[{i}]" for i in range(len(spool))]),
     )
 
 
@@ -123,6 +133,15 @@ def _pair(name: str, example: Any, image: str, label: str) -> tuple[Any, Any]:
     length = f" of {len(example)}" if isinstance(example, tuple | list) else ""
     rule = "a pair (image, label), or a mapping with both"
     raise _checks.fail(name, rule, type(example).__name__ + length)
+
+
+def _group(name: str, example: Any, key: str) -> Any:
+    """The group that a mapping says, as text or number."""
+    if not isinstance(example, Mapping) or key not in example:
+        held = list(example) if isinstance(example, Mapping) else "a pair, which has no keys"
+        raise _checks.fail("groups", f"a key of {name}, one of {held}", key)
+    value = np.asarray(_as_numpy(example[key])).item()
+    return os.fsdecode(value) if isinstance(value, bytes) else value
 
 
 def _as_numpy(value: Any) -> Any:

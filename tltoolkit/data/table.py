@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,9 @@ from tltoolkit.data.assemble import (
     tidy,
 )
 from tltoolkit.data.decoding import MAX_PIXELS, printable
+from tltoolkit.data.groups import by_path, of_values
 from tltoolkit.data.images import ImageData
+from tltoolkit.data.origin import remembered
 from tltoolkit.data.sources import Files
 from tltoolkit.data.table_file import Column
 from tltoolkit.data.walk import SUFFIXES
@@ -33,6 +35,7 @@ _SHOWN = 50
 SPLIT_COLUMNS = ("split", "is_valid")
 
 
+@remembered
 def from_table(
     table: "str | os.PathLike[str] | pd.DataFrame",
     image: Column = "path",
@@ -51,6 +54,7 @@ def from_table(
     suffix: str = "",
     delimiter: str | None = None,
     header: bool | None = None,
+    groups: str | Callable[[str], Any] | Sequence[Any] | None = None,
 ) -> ImageData:
     """Labelled images from a table with one row per image.
 
@@ -69,9 +73,8 @@ def from_table(
             the current folder for a DataFrame.
         split: the column that says train, val or test, or as `is_valid` does whether a row is for
             val; None makes the splits here, and warns of a column that seems to say them.
-        val: fraction of the training images for val, 0 <= val < 1, if the table gives no val rows.
-            Stratified; with several labels per image by iterative stratification, which keeps
-            every label in train.
+        val: fraction of the training images for val, 0 <= val < 1, if the table gives no val rows;
+            each goes by its content, as in `from_directory`.
         test: the same for test.
         seed: of the splits that are made here, 0..2**32 - 1.
         separator: what stands between the labels of one cell, " " for any white space; None for
@@ -86,6 +89,9 @@ def from_table(
         suffix: what the column `image` leaves out of file names, such as ".jpg".
         delimiter: ",", ";", a tab, or " " for white space; None finds it.
         header: whether the file's first row names the columns; None finds out.
+        groups: what must stay on one side of every split and fold, such as the images of one
+            patient: the column that says it; or a function from the path below `root`, with
+            slashes, to a text or whole number; or a row of N of these.
 
     Raises:
         ValueError: a missing file, column, image or label, an unknown split, each with its row;
@@ -125,6 +131,7 @@ def from_table(
         seed=seed,
         on_bad=on_bad,
         duplicates=duplicates,
+        groups=_groups(frame, groups, paths, folder),
     )
 
 
@@ -132,6 +139,15 @@ def said_split(table: str | os.PathLike[str]) -> str | None:
     """The column of a file that says by its usual name how the rows are split, or None."""
     frame, _ = table_file.read(table, table_file.USUAL, None, None)
     return next((name for name in SPLIT_COLUMNS if name in frame.columns), None)
+
+
+def _groups(frame: "pd.DataFrame", groups: Any, paths: Sequence[str], folder: str) -> Any:
+    names = [os.path.relpath(path, folder).replace(os.sep, "/") for path in paths]
+    if isinstance(groups, str):
+        return of_values(_column(frame, "groups", groups), names)
+    if callable(groups):
+        return by_path(groups, names)
+    return of_values(groups, names)
 
 
 def _labels(

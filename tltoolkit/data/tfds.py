@@ -12,6 +12,7 @@ from tltoolkit import _checks
 from tltoolkit.data.assemble import SPLIT_NAMES, SPLITS, assemble, check_settings, encode, tidy
 from tltoolkit.data.decoding import MAX_PIXELS
 from tltoolkit.data.images import ImageData
+from tltoolkit.data.origin import remembered
 from tltoolkit.data.records import Reader, Records, TFRecords, feature_bytes, parse, spooled
 from tltoolkit.data.sources import Files, Source
 from tltoolkit.data.spool import SPOOL_GB, Spool
@@ -19,6 +20,7 @@ from tltoolkit.data.spool import SPOOL_GB, Spool
 _LOG = logging.getLogger(__name__)
 
 
+@remembered
 def from_tfds(
     name_or_builder: Any,
     data_dir: str | os.PathLike[str] | None = None,

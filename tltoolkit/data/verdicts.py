@@ -81,3 +81,26 @@ def _look(image: NDArray[np.uint8]) -> str:
     from PIL import Image
 
     return str(imagehash.phash(Image.fromarray(image)))
+
+
+def digests(splits: Sequence[Split]) -> list[list[str]]:
+    """The digest of every image of every split, read anew only where no verdict is remembered.
+
+    Raises:
+        OSError: an image cannot be read.
+    """
+    memory = Memory([path for split in splits for path in split.paths if path is not None])
+
+    def digest(job: tuple[Split, int]) -> str:
+        source, index = job[0].source, job[1]
+        path, stamp = source.path(index), source.stamp(index)
+        if path is not None and stamp is None:
+            raise OSError(f"{source.name(index)} is no regular file")
+        known = _recall(memory.get(path), stamp) if path is not None and stamp else None
+        return known.digest if known and known.digest else source.digest(index)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [
+            list(pool.map(digest, [(split, index) for index in split.indices.tolist()]))
+            for split in splits
+        ]

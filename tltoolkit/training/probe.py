@@ -1,5 +1,6 @@
 """The linear head solved to its optimum on stored features."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,7 @@ def solve(
     *,
     weights: np.ndarray | None = None,
     val_weights: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> Solution:
     """Logistic regression by L-BFGS, its penalty the one of least log loss on `val`.
 
@@ -54,6 +56,7 @@ def solve(
         seed: Seed of the stand-in split.
         weights: Of the rows, (N,), or of their classes, (N, C), where `multi_label`; None is 1.
         val_weights: The same of `val`.
+        groups: (N,) rows of equal value are on one side of the stand-in split.
     """
     from threadpoolctl import threadpool_limits
 
@@ -63,7 +66,7 @@ def solve(
     with threadpool_limits(limits=1, user_api="blas"):
         if val is not None:
             return _path(fit, (*val, val_weights), multi_label, PENALTIES)
-        picked = _without_val(fit, multi_label, seed)
+        picked = _without_val(fit, multi_label, seed, groups)
         return _path(fit, None, multi_label, (picked,))
 
 
@@ -84,17 +87,40 @@ def log_loss(
     return float(np.average(losses, weights=weights))
 
 
-def _without_val(rows: Rows, multi_label: bool, seed: int) -> float:
-    from sklearn.model_selection import KFold, StratifiedKFold
-
+def _without_val(
+    rows: Rows, multi_label: bool, seed: int, groups: np.ndarray | None = None
+) -> float:
     features, targets, weights = rows
-    rare = multi_label or targets.sum(0).min() < FOLDS
-    splitter = (KFold if rare else StratifiedKFold)(FOLDS, shuffle=True, random_state=seed)
-    fit, held = next(splitter.split(features, targets.argmax(1)))
+    fit, held = _stand_in(targets, multi_label, seed, groups)
     parts = [
         (features[i], targets[i], None if weights is None else weights[i]) for i in (fit, held)
     ]
     return _path(parts[0], parts[1], multi_label, PENALTIES).penalty
+
+
+def _stand_in(
+    targets: np.ndarray, multi_label: bool, seed: int, groups: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to fit and rows to judge by; of the first folds whose fit has every class."""
+    from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
+
+    several = groups is not None and len(np.unique(groups)) >= FOLDS
+    rare = multi_label or targets.sum(0).min() < FOLDS
+    kinds = [StratifiedGroupKFold] * several + [KFold if rare else StratifiedKFold]
+    labels = targets.argmax(1)
+    with warnings.catch_warnings():
+        # Of classes with fewer rows than there are folds, which is why the fit is looked at.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        found = [
+            fold
+            for kind in kinds
+            for fold in kind(FOLDS, shuffle=True, random_state=seed).split(
+                targets, labels, groups if kind is StratifiedGroupKFold else None
+            )
+        ]
+    whole = (fold for fold in found if (targets[fold[0]].any(0) == targets.any(0)).all())
+    fit, held = next(whole, found[-1])
+    return fit, held
 
 
 def _path(fit: Rows, val: Rows | None, multi_label: bool, penalties: tuple[float, ...]) -> Solution:

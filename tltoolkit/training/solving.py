@@ -37,6 +37,7 @@ def fit(task: Task, progress: Progress) -> History:
         task.seed,
         weights=correction.solver_weights(targets, made_up),
         val_weights=None if held is None else correction.solver_weights(held[1]),
+        groups=None if made_up else _groups(task),
     )
     offsets = correction.offsets
     bias = found.bias if offsets is None else found.bias - offsets
@@ -68,6 +69,15 @@ def _rows(task: Task) -> tuple[np.ndarray, np.ndarray]:
     return stored.reshape(-1, stored.shape[-1]), targets
 
 
+def _groups(task: Task) -> np.ndarray | None:
+    """Which rows are of one group, or versions of one image; None if each is on its own."""
+    source, views = task.job.train.source, task.views
+    groups = getattr(source, "groups", None)
+    if groups is None and views == 1:
+        return None
+    return np.tile(np.arange(len(source)) if groups is None else groups, views)
+
+
 def linear_head(network: Network) -> Any | None:
     """The one dense layer of the head, if it takes stored features as they are; or None."""
     head, labels = set(network.blocks[freezing.HEAD]), graph.labels(network.model)
@@ -94,7 +104,8 @@ def makes_outputs(network: Network, dense: Any, tensor: Any) -> bool:
     # Other weights than its own, since those of a new head may all be zero.
     kernel, bias = rng.normal(size=units) / np.sqrt(units[0]), rng.normal(size=units[1])
     given = {id(dense.kernel): kernel, id(dense.bias): bias}
-    part, rows = graph.part(network.model, tensor, network.output), rng.normal(size=(PROBED, units[0]))
+    part = graph.part(network.model, tensor, network.output)
+    rows = rng.normal(size=(PROBED, units[0]))
     weights, states = (
         [given.get(id(variable), variable.value) for variable in variables]
         for variables in (part.trainable_variables, part.non_trainable_variables)

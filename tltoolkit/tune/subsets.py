@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tltoolkit import _checks
+from tltoolkit.data.folds import rarest_labels
 
 IntArray = npt.NDArray[np.int64]
 # The default sizes: so many, the smallest this part of all.
@@ -41,20 +42,19 @@ def check_sizes(sizes: Any, split: Any) -> list[int]:
 def nested(split: Any, seed: int) -> IntArray:
     """An order (N,) of the rows of which every beginning has each class in its share.
 
-    It begins with one image of each class. Images with several labels go by their rarest.
+    It begins with one image of each class. Images with several labels go by their rarest. After
+    that the images of a group follow one another, since more images of the same patients are
+    not what more images would be; a group is of the class of its first image.
     """
     rng = np.random.default_rng(seed)
-    labels = split.labels
-    if labels.ndim == 1:
-        group = labels
-    else:
-        counts = np.where(labels > 0, split.class_counts, np.inf)
-        group = np.where(labels.any(axis=1), counts.argmin(axis=1), -1)
-    key = np.empty(len(labels))
-    for one in np.unique(group):
-        rows = rng.permutation(np.flatnonzero(group == one))
-        key[rows] = (np.arange(len(rows)) + rng.random()) / len(rows)
-    order = np.argsort(key, kind="stable")
+    labels, classes = split.labels, rarest_labels(split)
+    units = np.arange(len(labels)) if split.groups is None else _numbers(split.groups)
+    first_rows = np.unique(units, return_index=True)[1]
+    key = np.empty(len(first_rows))
+    for one in np.unique(classes[first_rows]):
+        members = rng.permutation(np.flatnonzero(classes[first_rows] == one))
+        key[members] = (np.arange(len(members)) + rng.random()) / len(members)
+    order = np.lexsort((units, key[units]))
     seen: set[int] = set()
     first = []
     for place, row in enumerate(order):
@@ -63,3 +63,7 @@ def nested(split: Any, seed: int) -> IntArray:
             first.append(place)
             seen |= new
     return np.concatenate([order[first], np.delete(order, first)])
+
+
+def _numbers(groups: npt.NDArray[np.str_]) -> IntArray:
+    return np.asarray(np.unique(groups, return_inverse=True)[1], np.int64)

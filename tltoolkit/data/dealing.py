@@ -1,0 +1,179 @@
+"""Splits that stay splits: every image goes where its own content, or its group, says."""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from tltoolkit.data.sources import Source, same_content
+from tltoolkit.data.stratify import Labels, labels_of_rows
+
+# Bytes of a file that is read whole, and of each of the three blocks read of a larger one: a
+# photograph of any size then costs one or three reads.
+WHOLE, BLOCK = 2**16, 2**14
+_THREADS = 16  # disks, and network drives even more, answer many small reads at once
+_AT_ONCE = 64  # files per task: handing over one costs about as much as reading it
+_SHOWN = 10
+
+
+def split_numbers(
+    source: Source,
+    indices: NDArray[np.int64],
+    labels: Labels,
+    class_names: Sequence[str],
+    groups: NDArray[np.str_] | None,
+    shares: tuple[float, float],
+    seed: int,
+) -> NDArray[np.int64]:
+    """The split of each image: (N,) int64, 0 train, 1 val, 2 test.
+
+    An image has a place in [0, 1), the hash of the seed and of its content, or of its group. It
+    is for test below the share of test, for val from 1 - the share of val on, else for train. So
+    equal images are in one split, other images move none, names do not matter, and a larger share
+    only takes images from train. Classes have their shares in expectation, not exactly.
+
+    A class without any image in train gets one, with its group: the one whose place is nearest
+    to those of train. A group that holds a copy of an image of another group is one with it, and
+    then has the place of the first of them in the order of their names.
+
+    Args:
+        source: where the images come from.
+        indices: (N,) their places there.
+        labels: (N,) class numbers, or (N, C) zeros and ones.
+        class_names: the C names, for the warning about a class that val or test lacks.
+        groups: (N,) what must stay together, or None.
+        shares: of val and test.
+        seed: of the hash.
+    """
+    places, units = _places(source, indices, groups, int(seed))
+    val, test = shares
+    parts = np.zeros(len(places), np.int64)
+    parts[places >= 1 - val] = 1
+    parts[places < test] = 2
+    outside = np.maximum(test - places, places - (1 - val))
+    _keep_in_train(parts, labels, units, outside)
+    for number, name, share in ((1, "val", val), (2, "test", test)):
+        if share:
+            _warn_of_missing(labels, class_names, parts == number, name, share)
+    return parts
+
+
+def units(
+    source: Source, indices: NDArray[np.int64], groups: NDArray[np.str_] | None
+) -> NDArray[np.int64]:
+    """A number for each image of `indices`, (N,): equal where images must stay together.
+
+    These are images with the same content or of the same group, and so on from one to the next.
+    """
+    contents = same_content(source, indices)
+    if groups is None:
+        return contents
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    named = np.unique(groups, return_inverse=True)[1] + contents.max() + 1
+    size = int(named.max()) + 1
+    linked = coo_array((np.ones(len(contents)), (contents, named)), shape=(size, size))
+    return np.asarray(connected_components(linked, directed=False)[1][contents], np.int64)
+
+
+def content_keys(source: Source, indices: NDArray[np.int64]) -> list[bytes]:
+    """What stands for the content of each image of `indices`; equal for equal content.
+
+    SHA-256 of a file of at most `WHOLE` bytes; of the size and the first, middle and last `BLOCK`
+    bytes of a larger one; of pixels and of encoded images that are no file, whole. Files that
+    cannot be read have one key in common.
+    """
+    tasks = [indices[i : i + _AT_ONCE].tolist() for i in range(0, len(indices), _AT_ONCE)]
+    with (
+        ThreadPoolExecutor(_THREADS) as pool,
+        tqdm(None, "reading", len(indices), unit="image", disable=None, delay=2) as bar,
+    ):
+        keys: list[bytes] = []
+        for found in pool.map(lambda task: [_key(source, index) for index in task], tasks):
+            keys += found
+            bar.update(len(found))
+    return keys
+
+
+def _key(source: Source, index: int) -> bytes:
+    path, size = source.path(index), source.size(index)
+    try:
+        if size is None:
+            return b""
+        if path is None or size <= WHOLE:
+            return bytes.fromhex(source.digest(index))
+        return hashlib.sha256(b"".join((size.to_bytes(8), *_blocks(path, size)))).digest()
+    except OSError:
+        return b""
+
+
+def _blocks(path: str, size: int) -> Iterator[bytes]:
+    with open(path, "rb", buffering=0) as file:
+        for start in (0, (size - BLOCK) // 2, size - BLOCK):
+            file.seek(start, os.SEEK_SET)
+            yield file.read(BLOCK)
+
+
+def _places(
+    source: Source, indices: NDArray[np.int64], groups: NDArray[np.str_] | None, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The place of each image, and the number of what it must stay together with."""
+    if groups is None:
+        keys = content_keys(source, indices)
+        number_of = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        together = np.array([number_of[key] for key in keys], np.int64)
+        return np.array([_place(key, seed) for key in keys]), together
+    together = units(source, indices, groups)
+    first: dict[int, str] = {}
+    for number, group in sorted(zip(together.tolist(), groups.tolist(), strict=True)):
+        first.setdefault(number, group)
+    place = {number: _place(group.encode(), seed) for number, group in first.items()}
+    return np.array([place[number] for number in together.tolist()]), together
+
+
+def _place(key: bytes, seed: int) -> float:
+    """A number in [0, 1) that is spread evenly, and another for another seed."""
+    digest = hashlib.sha256(seed.to_bytes(4) + key).digest()
+    return (int.from_bytes(digest[:8]) >> 11) / 2**53  # as many bits as a float holds
+
+
+def _keep_in_train(
+    parts: NDArray[np.int64],
+    labels: Labels,
+    units: NDArray[np.int64],
+    outside: NDArray[np.float64],
+) -> None:
+    """Move one image, with what it stays together with, of each class that train lacks."""
+    members: dict[int, list[int]] = {}
+    for row, classes in enumerate(labels_of_rows(labels)):
+        for label in classes:
+            members.setdefault(label, []).append(row)
+    for label in sorted(members, key=lambda label: (len(members[label]), label)):
+        rows = np.array(members[label])
+        if not (parts[rows] == 0).any():
+            nearest = rows[np.argmin(outside[rows])]
+            parts[units == units[nearest]] = 0
+
+
+def _warn_of_missing(
+    labels: Labels, class_names: Sequence[str], held: NDArray[np.bool_], split: str, share: float
+) -> None:
+    present = {label for row in labels_of_rows(labels[held]) for label in row}
+    missing = [name for label, name in enumerate(class_names) if label not in present]
+    if not missing and held.any():
+        return
+    listed = ", ".join(missing[:_SHOWN])
+    if len(missing) > _SHOWN:
+        listed += f" and {len(missing) - _SHOWN} more classes"
+    what = f"no image of {listed}" if held.any() else "no image"
+    warnings.warn(
+        f"{what} came into the {split} split ({split}={share:g} of the images, each by the hash "
+        "of its content or group): take a larger share, another seed, or tl.cross_validate",
+        stacklevel=6,  # the caller of tl.data.from_...
+    )

@@ -1,0 +1,71 @@
+"""Folds of a cross-validation: classes in their shares, copies and groups never apart."""
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tltoolkit.data.dealing import units
+from tltoolkit.data.images import Split
+from tltoolkit.data.stratify import deal, labels_of_rows
+
+
+def fold_numbers(split: Split, n_splits: int, seed: int) -> NDArray[np.int64]:
+    """The fold of each image, (N,) int64 from 0 on; see `ImageData.kfold`.
+
+    Raises:
+        ValueError: a class has fewer different images, or groups, than there are folds.
+    """
+    together = units(split.source, split.indices, split.groups)
+    counts = unit_counts(split, together)
+    what = "different images" if split.groups is None else "groups"
+    for name, count in zip(split.class_names, counts.tolist(), strict=True):
+        if count < n_splits:
+            raise ValueError(
+                f"`n_splits` must be at most the number of {what} of every class: "
+                f"class {name!r} has {count}. Received: n_splits={n_splits}"
+            )
+    if split.groups is not None:
+        return _grouped(split, together, n_splits, seed)
+    first = split.subset(np.unique(together, return_index=True)[1])
+    return deal(first.labels, [1 / n_splits] * n_splits, seed)[together]
+
+
+def unit_counts(split: Split, together: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(C,) how many images, or groups, of each class can be told apart.
+
+    Args:
+        split: the N images.
+        together: (N,) equal where they must stay together.
+    """
+    pairs = {
+        (label, unit)
+        for row, unit in zip(labels_of_rows(split.labels), together.tolist(), strict=True)
+        for label in row
+    }
+    classes = [label for label, _ in pairs]
+    return np.bincount(classes, minlength=len(split.class_names)).astype(np.int64)
+
+
+def _grouped(
+    split: Split, together: NDArray[np.int64], n_splits: int, seed: int
+) -> NDArray[np.int64]:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    folds = np.empty(len(split), np.int64)
+    dealer = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # Of several labels the rarest counts, which may be fewer images than folds.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        parts = dealer.split(folds, rarest_labels(split), together)
+        for number, (_, held) in enumerate(parts):
+            folds[held] = number
+    return folds
+
+
+def rarest_labels(split: Split) -> NDArray[np.int64]:
+    """(N,) the class of each image; of several the rarest, of none -1."""
+    if split.labels.ndim == 1:
+        return np.asarray(split.labels, np.int64)
+    counts = np.where(split.labels > 0, split.class_counts, np.inf)
+    return np.where(split.labels.any(axis=1), counts.argmin(axis=1), -1)

@@ -1,0 +1,210 @@
+"""Which images a classifier was trained, validated and tested on, by their content."""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tltoolkit import _files
+from tltoolkit.data.images import ImageData, Split
+from tltoolkit.data.verdicts import digests
+
+FORMAT = 1
+# How the data was made, and a row of 34 bytes for each image, and each group of images.
+ORIGIN, IMAGES = "data.json", "images.npy"
+SPLITS = ("train", "val", "test")
+NEW = -1
+_ROW = np.dtype([("digest", "S32"), ("split", "u1"), ("group", "?")])
+# NumPy's header of these rows takes 128 bytes; a longer one is not ours.
+_HEADER = 1024
+
+Rows = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """The images of a run.
+
+    Attributes:
+        rows: (M,) sorted and different records of `digest` (the SHA-256 of an image's content, as
+            `Source.digest` has it, or of the name of its group), `split` (0 train, 1 val, 2 test)
+            and `group` (whether it is that of a group).
+        files: whether all images were files, which can be recognised in another folder.
+        origin: how the data was made, see `ImageData.origin`.
+        on_bad, duplicates: as in `ImageData`.
+        grouped: whether groups were kept together.
+    """
+
+    FILES: ClassVar[tuple[str, ...]] = (ORIGIN, IMAGES)
+
+    rows: Rows
+    files: bool
+    origin: Mapping[str, Any] | None
+    on_bad: str
+    duplicates: str
+    grouped: bool
+
+    @classmethod
+    def of(cls, data: ImageData) -> "Seen":
+        """That of checked data, all of its splits.
+
+        Raises:
+            OSError: an image cannot be read any more.
+        """
+        found = digests(list(data.splits.values()))
+        parts = []
+        for (name, split), texts in zip(data.splits.items(), found, strict=True):
+            number = SPLITS.index(name)
+            parts.append(_rows([bytes.fromhex(text) for text in texts], number, False))
+            if split.groups is not None:
+                parts.append(_rows(_group_digests(split), number, True))
+        return cls(
+            rows=_first_of_each(np.concatenate(parts)),
+            files=all(path is not None for s in data.splits.values() for path in s.paths),
+            origin=data.origin,
+            on_bad=data.on_bad,
+            duplicates=data.duplicates,
+            grouped=data.train.groups is not None,
+        )
+
+    def after(self, earlier: "Seen | None") -> "Seen":
+        """This and what was seen before; an image in two splits counts for train before val."""
+        if earlier is None:
+            return self
+        rows = _first_of_each(np.concatenate([self.rows, earlier.rows]))
+        return replace(self, rows=rows, files=self.files and earlier.files)
+
+    def count(self, split: str) -> int:
+        """How many different images of a split there were."""
+        images = self.rows[~self.rows["group"]]
+        return int((images["split"] == SPLITS.index(split)).sum())
+
+    def split_of(self, split: Split) -> NDArray[np.int64]:
+        """The number of the split in which each image was, (N,); `NEW` for one that was in none.
+
+        Raises:
+            OSError: an image cannot be read.
+        """
+        return self._look_up([bytes.fromhex(text) for text in digests([split])[0]], False)
+
+    def split_of_group(self, split: Split) -> NDArray[np.int64]:
+        """The same of the group of each image; `NEW` where there are no groups."""
+        if split.groups is None:
+            return np.full(len(split), NEW)
+        return self._look_up(_group_digests(split), True)
+
+    def write(self, directory: Path) -> dict[str, str]:
+        """Write `FILES` into a directory; the SHA-256 of each."""
+        about = {
+            "format": FORMAT,
+            "images": {name: self.count(name) for name in SPLITS},
+            "files": self.files,
+            "origin": self.origin,
+            "on_bad": self.on_bad,
+            "duplicates": self.duplicates,
+            "grouped": self.grouped,
+        }
+        table = io.BytesIO()
+        np.lib.format.write_array(table, self.rows, allow_pickle=False)
+        text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+        contents = {ORIGIN: text.encode(), IMAGES: table.getvalue()}
+        for name, content in contents.items():
+            _files.replace(directory / name, content)
+        return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+
+    @classmethod
+    def read(cls, directory: Path, hashes: Mapping[str, str] | None = None) -> "Seen":
+        """What `write` wrote; checked against its result where `hashes` are given.
+
+        Raises:
+            FileNotFoundError, ValueError: a file is missing, was changed or is of another form.
+        """
+        contents = {name: _files.read(directory / name) for name in cls.FILES}
+        for name, expected in (hashes or {}).items():
+            if name not in contents or hashlib.sha256(contents[name]).hexdigest() != expected:
+                raise ValueError(
+                    f"{directory / name} is not the file that was saved: its hash differs"
+                )
+        path = directory / ORIGIN
+        about = _files.parse_json(contents[ORIGIN], path)
+        if about.get("format") != FORMAT:
+            raise ValueError(f"{path}: format must be {FORMAT}, not {about.get('format')!r}")
+        kinds = {"files": bool, "on_bad": str, "duplicates": str, "grouped": bool}
+        for name, kind in kinds.items():
+            if not isinstance(about.get(name), kind):
+                raise ValueError(f"{path}: {name} must be a {kind.__name__}")
+        return cls(
+            rows=_parse(contents[IMAGES], directory / IMAGES),
+            origin=_origin(about.get("origin"), path),
+            **{name: about[name] for name in kinds},
+        )
+
+    def _look_up(self, keys: list[bytes], group: bool) -> NDArray[np.int64]:
+        known = self.rows[self.rows["group"] == group]
+        wanted = np.array(keys, "S32")
+        places = np.searchsorted(known["digest"], wanted)
+        inside = places < len(known)
+        found = np.full(len(wanted), NEW)
+        hit = np.flatnonzero(inside)
+        hit = hit[known["digest"][places[hit]] == wanted[hit]]
+        found[hit] = known["split"][places[hit]]
+        return found
+
+
+def _rows(keys: list[bytes], split: int, group: bool) -> Rows:
+    rows = np.zeros(len(keys), _ROW)
+    rows["digest"], rows["split"], rows["group"] = keys, split, group
+    return rows
+
+
+def _first_of_each(rows: Rows) -> Rows:
+    """The rows sorted, and of equal digests the one of the first split."""
+    rows = rows[np.lexsort((rows["split"], rows["digest"], rows["group"]))]
+    changed = (rows["digest"][1:] != rows["digest"][:-1]) | (
+        rows["group"][1:] != rows["group"][:-1]
+    )
+    return rows[np.concatenate([[True], changed])] if len(rows) else rows
+
+
+def _group_digests(split: Split) -> list[bytes]:
+    assert split.groups is not None
+    return [hashlib.sha256(group.encode()).digest() for group in split.groups.tolist()]
+
+
+def _parse(content: bytes, path: Path) -> Rows:
+    """The rows in a file, whose size must be what its header says before room is made for it."""
+    file = io.BytesIO(content)
+    try:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("another version")
+        shape, _, kind = np.lib.format.read_array_header_1_0(file, max_header_size=_HEADER)
+        if (
+            kind != _ROW
+            or len(shape) != 1
+            or len(content) != file.tell() + shape[0] * _ROW.itemsize
+        ):
+            raise ValueError("other rows")
+    except ValueError as error:
+        raise ValueError(f"{path} is no record of images: {error}") from error
+    rows = np.frombuffer(content, _ROW, offset=file.tell())
+    if (rows["split"] >= len(SPLITS)).any() or not np.array_equal(_first_of_each(rows), rows):
+        raise ValueError(f"{path} is no record of images: its rows are not in order")
+    return rows
+
+
+def _origin(value: Any, path: Path) -> Mapping[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not (
+        isinstance(value.get("kind"), str)
+        and isinstance(value.get("settings"), dict)
+        and isinstance(value.get("not_kept"), list)
+    ):
+        raise ValueError(f"{path}: origin must have kind, settings and not_kept")
+    return value
