@@ -6,15 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tltoolkit import _checks
 from tltoolkit.data import ImageData
 from tltoolkit.data.images import check_image_data
+from tltoolkit.data.sources import same_content
+from tltoolkit.data.stratify import Labels, deal, keep_every_label
 from tltoolkit.evaluation import Report
 from tltoolkit.inference import evaluate
 from tltoolkit.train import fine_tune
 
-# Each fold's training images give up one part in so many to pick the best epoch by.
-INNER_FOLDS = 5
+# Share of each fold's training images that picks the best epoch.
+HELD = 0.2
 SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "log_loss")
 
 
@@ -63,7 +68,8 @@ def cross_validate(
 
     The folds are made of the training and validation images together; a test split is not
     touched. No image that scores a fold has a copy in its training, and none picks its best
-    epoch: a fifth of the other images does that.
+    epoch: a fifth of the other images does that, with one of each class that has two or more
+    as far as a fifth goes.
 
     Args:
         build: Makes a new, untrained model, such as
@@ -83,13 +89,51 @@ def cross_validate(
     reports = []
     for number, fold in enumerate(data.check().kfold(n_splits, seed), 1):
         assert fold.val is not None
-        inner = next(replace(fold, val=None, test=None).kfold(_inner_folds(fold), seed))
+        inner = with_held(replace(fold, val=None, test=None), seed)
         directory = None if run_dir is None else Path(run_dir) / f"fold_{number}"
         run = fine_tune(build(), inner, seed=seed, run_dir=directory, **options)
         reports.append(evaluate(run.model, fold.val))
     return CrossValidation(reports=tuple(reports))
 
 
-def _inner_folds(fold: ImageData) -> int:
-    # A rare class still has one image to train on and one to pick the epoch by.
-    return int(min(INNER_FOLDS, max(2, fold.train.class_counts.min())))
+def with_held(data: ImageData, seed: int) -> ImageData:
+    """The data with a fifth of its training images as validation split, copies together.
+
+    Every class keeps an image to train on. Where each has but a few there is no image of every
+    class among a fifth: then the rarest stay in training. None is held out of so few images that
+    a fifth is not one.
+    """
+    train = data.train
+    groups = same_content(train.source, train.indices)
+    first = np.unique(groups, return_index=True)[1]
+    held = held_out(train.labels[first], seed)[groups]
+    val = train.subset(held) if held.any() else None
+    return replace(data, train=train.subset(~held), val=val)
+
+
+def held_out(labels: Labels, seed: int) -> NDArray[np.bool_]:
+    """Which images are the fifth that picks the best epoch: (N,)."""
+    parts = keep_every_label(deal(labels, [1 - HELD, HELD], seed), labels)
+    held = np.flatnonzero(parts == 1)
+    excess = len(held) - round(HELD * len(labels))
+    if excess > 0:  # one image of every class is more where classes are many and small
+        parts[held[_spare_first(labels, held)[:excess]]] = 0
+    return np.asarray(parts == 1)
+
+
+def _spare_first(labels: Labels, held: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The order in which held images go back: the further ones of a class, then rare classes."""
+    rarest, counts = _rarest(labels)
+    turn = np.zeros(len(held), np.int64)
+    for one in np.unique(rarest[held]):
+        rows = np.flatnonzero(rarest[held] == one)
+        turn[rows] = np.arange(len(rows))
+    return np.lexsort((counts[held], -turn))
+
+
+def _rarest(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rarest class of each image and how many images that has: (N,) each."""
+    if labels.ndim == 1:
+        return labels.astype(np.int64), np.bincount(labels)[labels]
+    counts = np.where(labels > 0, labels.sum(0, dtype=np.int64), len(labels))
+    return counts.argmin(1), counts.min(1)
