@@ -6,6 +6,7 @@ tables of `presets` and the two classes of `transforms`.
 
 import inspect
 import os
+import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, cast
@@ -22,6 +23,7 @@ __all__ = ["A", "compose", "from_node", "text", "to_node"]
 
 _OURS = ("GlobalContrast", "LocalContrast")
 _KINDS = (A.BasicTransform, A.BaseCompose)
+NO_FUNCTIONS = A.Lambda().custom_apply_fns
 
 
 def compose(transforms: Sequence[Any]) -> Any:
@@ -40,7 +42,7 @@ def to_node(transform: Any) -> dict[str, dict[str, Any]]:
     if _find(name) is not type(transform):
         raise ValueError(
             f"only transforms of albumentations and of tltoolkit.augment can be written as YAML. "
-            f"Received: {transform!r}"
+            f"Received: {text(transform)}"
         )
     args = {key: _plain(name, key, value) for key, value in _parameters(transform).items()}
     if isinstance(transform, A.BaseCompose):
@@ -70,11 +72,14 @@ def from_node(node: Any) -> Any:
 
 
 def text(transform: Any, indent: str = "") -> str:
-    """A transform as a person would write it, with the parameters that differ from defaults."""
+    """A transform as a person would write it, with the parameters that differ from defaults.
+
+    It is the same in every process, because runs are compared by it.
+    """
     known = inspect.signature(type(transform)).parameters
     shown = [
-        f"{key}={value!r}"
-        for key, value in _parameters(transform).items()
+        f"{key}={anywhere(value)}"
+        for key, value in {**_parameters(transform), **_functions(transform)}.items()
         if _differs(value, known[key].default)
     ]
     if isinstance(transform, A.BaseCompose):
@@ -84,22 +89,45 @@ def text(transform: Any, indent: str = "") -> str:
     return f"{type(transform).__name__}({', '.join(shown)})"
 
 
+def anywhere(value: Any) -> str:
+    """`repr` of a value without the places in memory that functions and objects have in it."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
 def _differs(value: Any, default: Any) -> bool:
-    if isinstance(value, np.ndarray):
-        return True
     value = tuple(value) if isinstance(value, list) else value
-    return bool(value != default) and value != {}
+    if isinstance(value, Mapping) and not value:
+        return False
+    try:
+        return bool(value != default)
+    except ValueError:  # arrays compare one by one
+        return True
 
 
 def _parameters(transform: Any) -> dict[str, Any]:
     """The arguments that build the transform again, but for its children and its seed."""
-    # to_dict_private knows arguments of parent classes too, and not all of a composition's.
-    stored = transform.to_dict_private()
+    stored = _stored(transform)
     return {
         name: stored[name] if name in stored else getattr(transform, name)
         for name in inspect.signature(type(transform)).parameters
         if name not in ("transforms", "seed") and (name in stored or hasattr(transform, name))
     }
+
+
+def _stored(transform: Any) -> dict[str, Any]:
+    """What albumentations notes of a transform: arguments of parent classes too, but not all of
+    a composition's."""
+    try:
+        return dict(transform.to_dict_private())
+    except (NotImplementedError, ValueError):
+        # A Lambda without a name, data from elsewhere, or a composition that has one of them.
+        return {}
+
+
+def _functions(transform: Any) -> dict[str, Any]:
+    """The functions that a Lambda was given; it notes but its name."""
+    given = getattr(transform, "custom_apply_fns", {})
+    return {name: f for name, f in given.items() if f is not NO_FUNCTIONS[name]}
 
 
 def _plain(where: str, key: str, value: Any) -> Any:

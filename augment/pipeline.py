@@ -175,8 +175,7 @@ def _has_parameter(function: Any, name: str) -> bool:
 
 
 def _shown(transforms: Any) -> str:
-    if not hasattr(transforms, "set_random_state"):
-        return repr(transforms)
     from tltoolkit.augment import _albumentations
 
-    return _albumentations.text(transforms)
+    known = hasattr(transforms, "set_random_state")
+    return _albumentations.text(transforms) if known else _albumentations.anywhere(transforms)

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tltoolkit import _checks
+
 # Names of ValidationMetrics, which Keras cannot place because no Keras metric carries them.
 HIGHER_IS_BETTER = ("f1", "precision", "recall", "average_precision", "roc_auc")
 
@@ -29,6 +31,29 @@ def direction(model: Any, monitor: str, mode: str) -> str:
     probe.on_epoch_end(0, {monitor: 0.0})
     probe.on_epoch_end(1, {monitor: 1.0})
     return "max" if probe.best == 1.0 else "min"
+
+
+def set_monitor_op(callback: Any) -> None:
+    """Set `monitor_op` and the sign of `min_delta` as Keras' own callbacks do.
+
+    Subclasses of theirs compare by the two.
+    """
+    falls = direction(callback.model, callback.monitor, callback.mode) == "min"
+    callback.monitor_op = keras.ops.less if falls else keras.ops.greater
+    callback.min_delta = -abs(callback.min_delta) if falls else abs(callback.min_delta)
+
+
+def number(monitor: str, value: Any) -> float:
+    """The value of a monitor; a metric may log it as an array of one number.
+
+    Raises:
+        ValueError: Several numbers, of which none can be the best.
+    """
+    values = np.asarray(value)
+    if values.size != 1:
+        rule = "a name with one number per epoch; F1Score and its like need average='macro'"
+        raise _checks.fail("monitor", f"{rule}. {monitor} has {values.size}", monitor)
+    return float(values.item())
 
 
 def improved(value: float, best: float | None, mode: str, min_delta: float = 0.0) -> bool:

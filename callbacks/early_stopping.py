@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from tltoolkit import _checks
-from tltoolkit.callbacks._monitor import direction, improved
+from tltoolkit.callbacks._monitor import direction, improved, number, set_monitor_op
 from tltoolkit.callbacks.stopping import StoppingCriterion
 
 
@@ -42,7 +42,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
     Attributes:
         reason: what it did and why, in a sentence.
-        stopped_epoch, best, best_epoch, best_weights, wait: as in Keras.
+        stopped_epoch, best, best_epoch, best_weights, wait, monitor_op: as in Keras; the last one
+            compares the first monitor, also where a subclass has set it.
 
     Raises:
         ValueError: an argument out of its range, or a direction that cannot be told.
@@ -131,13 +132,18 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compare, remember the best, and stop if a rule says so."""
+        if self.monitor_op is None:
+            self._set_monitor_op()
         if not self._directions:
-            pairs = zip(self.monitors, self.modes, strict=True)
-            self._directions = [direction(self.model, name, mode) for name, mode in pairs]
-        value = self.get_monitor_value(logs)
-        if value is None or epoch < self.start_from_epoch:
+            first = "min" if self.monitor_op(0.0, 1.0) else "max"
+            others = zip(self.monitors[1:], self.modes[1:], strict=True)
+            self._directions = [first, *(direction(self.model, *other) for other in others)]
+        given = self.get_monitor_value(logs)
+        if given is None or epoch < self.start_from_epoch:
             return
-        better = self._compare(epoch, logs or {})
+        value = number(self.monitor, given)
+        # A subclass may make the value of several logs.
+        better = self._compare(epoch, {**(logs or {}), self.monitor: value})
         if self.criterion is not None and math.isfinite(value):
             self._remember_errors(logs or {})
         if self._fired_epoch is None and epoch + 1 >= self.min_epochs:
@@ -168,6 +174,13 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         for name in _STATE:
             setattr(self, name, state[name])
 
+    def _set_monitor_op(self) -> None:
+        set_monitor_op(self)
+
+    def _is_improvement(self, monitor_value: float, reference_value: float | None) -> bool:
+        finite = math.isfinite(monitor_value)
+        return finite and bool(super()._is_improvement(monitor_value, reference_value))
+
     def _compare(self, epoch: int, logs: dict[str, Any]) -> bool:
         """Update the best values; whether any monitor improved."""
         before = self.best
@@ -184,18 +197,21 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         return any(better)
 
     def _beats_baseline(self) -> bool:
-        mode = self._directions[0]
-        return self.baseline is None or improved(self._mean(0), self.baseline, mode, self.min_delta)
+        return self.baseline is None or self._is_improvement(self._mean(0), self.baseline)
 
-    def _improves(self, index: int, value: float | None) -> bool:
-        if value is None or not math.isfinite(value):
+    def _improves(self, index: int, given: float | None) -> bool:
+        value = math.nan if given is None else number(self.monitors[index], given)
+        if not math.isfinite(value):
             return False
-        self._recent[index] = [*self._recent[index], float(value)][-self.smooth :]
-        mean = self._mean(index)
-        if not improved(mean, self._bests[index], self._directions[index], self.min_delta):
-            return False
-        self._bests[index] = mean
-        return True
+        self._recent[index] = [*self._recent[index], value][-self.smooth :]
+        mean, best = self._mean(index), self._bests[index]
+        if index == 0:
+            better = self._is_improvement(mean, best)
+        else:
+            better = improved(mean, best, self._directions[index], abs(self.min_delta))
+        if better:
+            self._bests[index] = mean
+        return better
 
     def _mean(self, index: int) -> float:
         return sum(self._recent[index]) / len(self._recent[index])

@@ -1,12 +1,12 @@
 """Lower the learning rate when validation stands still, whatever else sets the rate."""
 
+import math
 import warnings
 from typing import Any
 
 import keras
-import numpy as np
 
-from tltoolkit.callbacks._monitor import direction, improved
+from tltoolkit.callbacks._monitor import number, set_monitor_op
 from tltoolkit.callbacks._optimizers import has_schedule, inner_optimizers, rate_names, rate_of
 
 
@@ -61,10 +61,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start afresh; make the schedules of the optimizer scalable."""
-        self.best: float | None = None
-        self.cooldown_counter = 0
-        self.wait = 0
-        self._direction: str | None = None
+        super().on_train_begin(logs)
         for optimizer in inner_optimizers(self.model.optimizer):
             schedule = optimizer._learning_rate
             if has_schedule(optimizer) and not isinstance(schedule, ScaledSchedule):
@@ -77,8 +74,8 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
         optimizers = inner_optimizers(self.model.optimizer)
         for name, optimizer in zip(rate_names(optimizers), optimizers, strict=True):
             logs.setdefault(name, rate_of(optimizer))
-        if self._direction is None:
-            self._direction = direction(self.model, self.monitor, self.mode)
+        if self.monitor_op is None:
+            self._set_monitor_op()
         if self.monitor not in logs:
             warnings.warn(
                 f"ReduceLROnPlateau watches `{self.monitor}`, which is not in the logs: "
@@ -86,7 +83,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
                 stacklevel=2,
             )
             return
-        self._compare(epoch, logs[self.monitor], optimizers)
+        self._compare(epoch, number(self.monitor, logs[self.monitor]), optimizers)
 
     def get_state(self) -> dict[str, Any]:
         """All that changes while training runs."""
@@ -108,7 +105,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
         if self.in_cooldown():
             self.cooldown_counter -= 1
             self.wait = 0
-        if improved(value, self.best, str(self._direction), abs(self.min_delta)):
+        if self._is_improvement(value, self.best):
             self.best = value
             self.wait = 0
         elif not self.in_cooldown():
@@ -119,15 +116,34 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
 
     def _reduce(self, epoch: int, optimizers: list[Any]) -> bool:
         """Lower every rate that is above `min_lr`; whether there was one."""
-        old = {optimizer: rate_of(optimizer) for optimizer in optimizers}
-        above = [optimizer for optimizer in optimizers if old[optimizer] > np.float32(self.min_lr)]
-        for optimizer in above:
-            new = max(old[optimizer] * self.factor, self.min_lr)
-            if has_schedule(optimizer):
-                scale = optimizer._learning_rate.scale
-                scale.assign(scale * (new / old[optimizer]))
-            else:
-                optimizer.learning_rate = new
-            if self.verbose > 0:
-                print(f"\nEpoch {epoch + 1}: learning rate of {optimizer.name} reduced to {new:g}.")
-        return bool(above)
+        reduced = False
+        for optimizer in optimizers:
+            name = optimizer.name if len(optimizers) > 1 else ""
+            reduced |= self._reduce_optimizer_lr(_Rate(optimizer), epoch, name)
+        return reduced
+
+    def _set_monitor_op(self) -> None:
+        set_monitor_op(self)
+
+    def _is_improvement(self, monitor_value: float, reference_value: float | None) -> bool:
+        finite = math.isfinite(monitor_value)
+        return finite and bool(super()._is_improvement(monitor_value, reference_value))
+
+
+class _Rate:
+    """The rate of an optimizer as Keras reads and sets it, through a schedule too."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+
+    @property
+    def learning_rate(self) -> float:
+        return rate_of(self.optimizer)
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        if has_schedule(self.optimizer):
+            scale = self.optimizer._learning_rate.scale
+            scale.assign(scale * (value / self.learning_rate))
+        else:
+            self.optimizer.learning_rate = value

@@ -28,7 +28,9 @@ class ValidationMetrics(keras.callbacks.Callback):
     pass and no memory beyond N x C float32, and its values are in the logs before any
     callback sees them: `val_precision_macro`, `_micro`, `_weighted`, the same of `recall` and
     `f1`, `val_average_precision_macro`, `val_roc_auc_macro`, and `val_f1_<class>` of each class.
-    A class without positives has NaN and stays out of the averages. The label of a row is its
+    A class without positives has NaN and stays out of the averages (but for `_micro`, which pool
+    all decisions), also where it was predicted; `evaluation.Report` counts that as an F1 of 0, as
+    scikit-learn does. The label of a row is its
     highest probability; for multi-label, every probability >= 0.5. ROC-AUC and average precision
     are one class against the rest, from all scores and not from a grid of thresholds. Sample
     weights are ignored, as Keras does for `metrics=`.
@@ -224,10 +226,11 @@ def _named(figures: Any, averages: Sequence[str], per_class: Sequence[str]) -> d
     finite = bool(np.isfinite(figures.probabilities).all())
     unknown = [float("nan")] * len(figures.class_names)
     scores = {
-        name: figures.average(*name.rsplit("_", 1)) if finite else float("nan") for name in averages
+        name: figures.average(*name.rsplit("_", 1), present=True) if finite else float("nan")
+        for name in averages
     }
     for figure in per_class:
-        values = getattr(figures, figure) if finite else unknown
+        values = figures.of_present(figure) if finite else unknown
         named = zip(figures.class_names, values, strict=True)
         scores |= {f"{figure}_{name}": float(value) for name, value in named}
     return scores

@@ -143,3 +143,49 @@ def test_views():
     np.testing.assert_array_equal(augmented[0], pipeline(noise(), 0, 5))
     with pytest.raises(ValueError, match="`n` must be an integer >= 1"):
         augment.views(noise(), pipeline, 0)
+
+
+def brighter(image: np.ndarray, **_: object) -> np.ndarray:
+    return image + 1
+
+
+class WithTable(A.ImageOnlyTransform):
+    """A transform of somebody's own, with parameters that compare in odd ways."""
+
+    def __init__(self, function: object = None, table: object = (1, 2), p: float = 0.5) -> None:
+        super().__init__(p=p)
+        self.function, self.table = function, table
+
+    def apply(self, img: np.ndarray, **_: object) -> np.ndarray:
+        return img
+
+
+@pytest.mark.parametrize(
+    ("transforms", "shown"),
+    [
+        ([A.Lambda(image=brighter)], "Lambda(image=<function brighter>)"),
+        ([A.Lambda(name="b", image=brighter)], "Lambda(name='b', image=<function brighter>)"),
+        ([A.OneOf([A.Lambda(image=brighter), A.Blur()])], "Lambda(image=<function brighter>)"),
+        (A.SomeOf([A.Lambda(mask=brighter), A.Blur()], n=1), "Lambda(mask=<function brighter>)"),
+        (A.Lambda(image=brighter), "Lambda(image=<function brighter>)"),
+        (brighter, "transforms=<function brighter>"),
+        ([A.FDA(reference_images=["a.png"])], "FDA(reference_images=['a.png'])"),
+        ([A.HistogramMatching()], "HistogramMatching()"),
+        ([WithTable(brighter, np.eye(2))], "function=<function brighter>, table=array([[1., 0.],"),
+        ([WithTable(table=[1, 2])], "WithTable()"),
+    ],
+)
+def test_everything_prints_the_same_in_every_process(transforms: object, shown: str) -> None:
+    pipeline = Pipeline(transforms, 8)
+    assert shown in repr(pipeline)
+    # A run is compared by this text when it goes on in another process.
+    assert " at 0x" not in repr(pipeline)
+    assert repr(pipeline) == repr(Pipeline(copy.deepcopy(transforms), 8))
+
+
+@pytest.mark.parametrize(
+    "transforms", [[A.Lambda(image=brighter)], [A.OneOf([A.Lambda(image=brighter)])], [A.FDA()]]
+)
+def test_what_cannot_be_written_as_yaml_is_a_value_error(transforms: list[object]) -> None:
+    with pytest.raises(ValueError, match="can(not)? be written as YAML"):
+        Pipeline(transforms, 8).to_yaml()

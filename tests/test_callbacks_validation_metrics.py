@@ -234,3 +234,34 @@ def test_only_the_averages_that_are_asked_for_are_logged():
 def build_again():
     keras.utils.set_random_seed(1)
     return build()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_class_without_positives_stays_out_of_the_averages_though_it_was_predicted(several):
+    rng = np.random.default_rng(3)
+    vy = rng.integers(0, 3, 40)  # of five classes: 3 is predicted too, 4 never
+    scores = rng.random((40, 5)).astype("float32") - [0, 0, 0, 0.2, 2]
+    predicted = scores.argmax(axis=1)
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Activation("linear")])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    targets = vy
+    if several:
+        targets, predicted = np.eye(5)[vy], (scores >= 0).astype(int)
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile("sgd", loss)
+    history = model.fit(
+        scores,
+        targets,
+        validation_data=(scores, targets),
+        verbose=0,
+        callbacks=[ValidationMetrics(multi_label=several, per_class=["f1", "precision", "recall"])],
+    ).history
+    for how in ("macro", "weighted"):
+        options = {"labels": [0, 1, 2], "average": how, "zero_division": np.nan}
+        triple = metrics.precision_recall_fscore_support(targets, predicted, **options)
+        names = [f"{name}_{how}" for name in ("precision", "recall", "f1")]
+        check(history, dict(zip(names, triple, strict=False)))
+    pooled = metrics.f1_score(targets, predicted, average="micro")
+    check(history, {"f1_micro": pooled})
+    for name in ("f1_3", "precision_3", "recall_3", "f1_4"):
+        assert np.isnan(history[f"val_{name}"]).all()

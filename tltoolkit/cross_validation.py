@@ -9,14 +9,14 @@ from typing import Any
 from tltoolkit import _checks
 from tltoolkit.data import ImageData
 from tltoolkit.data.dealing import units
-from tltoolkit.data.folds import unit_counts
+from tltoolkit.data.folds import set_aside
 from tltoolkit.data.images import check_image_data
 from tltoolkit.evaluation import Report
 from tltoolkit.inference import evaluate
 from tltoolkit.train import fine_tune
 
-# Each fold's training images give up one part in so many to pick the best epoch by.
-INNER_FOLDS = 5
+# Share of each fold's training images that picks the best epoch.
+HELD = 0.2
 SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "log_loss")
 
 
@@ -65,7 +65,8 @@ def cross_validate(
 
     The folds are made of the training and validation images together; a test split is not
     touched. No image that scores a fold has a copy, or another one of its group, in its
-    training, and none picks its best epoch: a fifth of the other images does that.
+    training, and none picks its best epoch: a fifth of the other images does that, with one of
+    each class that has two or more as far as a fifth goes.
 
     Args:
         build: Makes a new, untrained model, such as
@@ -85,7 +86,7 @@ def cross_validate(
     reports = []
     for number, fold in enumerate(data.check().kfold(n_splits, seed), 1):
         assert fold.val is not None
-        inner = next(replace(fold, val=None, test=None).kfold(_inner_folds(fold), seed))
+        inner = with_held(replace(fold, val=None, test=None), seed)
         directory = None if run_dir is None else Path(run_dir) / f"fold_{number}"
         run = fine_tune(build(), inner, seed=seed, run_dir=directory, **options)
         meaning = options.get("from_logits", "auto")
@@ -93,8 +94,13 @@ def cross_validate(
     return CrossValidation(reports=tuple(reports))
 
 
-def _inner_folds(fold: ImageData) -> int:
-    # A rare class still has one image, or group, to train on and one to pick the epoch by.
-    train = fold.train
-    fewest = unit_counts(train, units(train.source, train.indices, train.groups)).min()
-    return int(min(INNER_FOLDS, max(2, fewest)))
+def with_held(data: ImageData, seed: int) -> ImageData:
+    """The data with a fifth of its training images as validation split, copies together.
+
+    None is held out of so few images that a fifth is not one.
+    """
+    train = data.train
+    together = units(train.source, train.indices, train.groups)
+    held = set_aside(train.labels, together, HELD, seed)
+    val = train.subset(held) if held.any() else None
+    return replace(data, train=train.subset(~held), val=val)

@@ -50,6 +50,18 @@ def deal(labels: Labels, shares: Sequence[float], seed: int) -> NDArray[np.int64
     return parts
 
 
+def keep_every_label(parts: NDArray[np.int64], labels: Labels) -> NDArray[np.int64]:
+    """The parts, with one image of each label that part 0 lacks moved into part 0."""
+    parts = parts.copy()
+    rows = labels_of_rows(labels)
+    kept = {label for row in np.flatnonzero(parts == 0) for label in rows[row]}
+    for place, row in enumerate(rows):
+        if not kept.issuperset(row):
+            parts[place] = 0
+            kept.update(row)
+    return parts
+
+
 def labels_of_rows(labels: Labels) -> list[list[int]]:
     """The class numbers of each image."""
     if labels.ndim == 1:

@@ -157,14 +157,25 @@ class Figures:
         """ROC-AUC of every pair of classes, averaged (Hand and Till 2001); NaN for multi-label."""
         return self._one_label(lambda: scores.one_vs_one_auc(self.labels, self.probabilities))
 
-    def average(self, figure: str, how: str) -> float:
-        """A per-class figure averaged "macro", "weighted" (by support) or "micro" (pooled)."""
+    def average(self, figure: str, how: str, *, present: bool = False) -> float:
+        """A per-class figure averaged "macro", "weighted" (by support) or "micro" (pooled).
+
+        A class without rows that was predicted all the same has a precision and an F1 of 0, as
+        in scikit-learn. With `present` it stays out of all averages but the pooled ones, as it
+        does in `callbacks.ValidationMetrics` and in `val_f1_macro` of a run: an epoch is no
+        worse for a class of which nothing can be right.
+        """
         one_of("figure", figure, AVERAGED)
         one_of("how", how, ("macro", "weighted", "micro"))
         if how == "micro":
             return self._micro(figure)
         weights = self.support if how == "weighted" else 1.0
-        return float(mean_of_defined(getattr(self, figure), weights))
+        values = self.of_present(figure) if present else getattr(self, figure)
+        return float(mean_of_defined(values, weights))
+
+    def of_present(self, figure: str) -> FloatArray:
+        """(C,) a per-class figure, NaN for each class without rows."""
+        return np.where(self.support > 0, getattr(self, figure), np.nan)
 
     @property
     def precision_macro(self) -> float:

@@ -13,6 +13,7 @@ from tltoolkit.imbalance import sampling
 from tltoolkit.imbalance.adjustment import logit_offsets, scale_odds
 from tltoolkit.imbalance.labels import as_labels, check_counts, class_counts
 from tltoolkit.imbalance.settings import Imbalance, choose
+from tltoolkit.imbalance.synthetic import check_sizes
 from tltoolkit.imbalance.weights import class_weights, deferred_from
 
 Floats = npt.NDArray[np.float64]
@@ -200,8 +201,10 @@ def correct(
         adjustable: Whether the model has a last bias that logit adjustment can go into.
 
     Raises:
-        ValueError: An unknown name, a class without samples, a single class, weights that do not
-            fit the classes, a method that does not know multi-label.
+        ValueError: An unknown name; a class without samples or a single class, for a method that
+            compares classes (`"auto"` does nothing about the only class of a multi-label set);
+            weights that do not fit the classes, a method that does not know
+            multi-label.
         TypeError: Something else than a name or an `Imbalance`.
     """
     values, names = as_labels(labels, multi_label), tuple(class_names)
@@ -213,10 +216,14 @@ def correct(
     plain = make(imbalance=Imbalance())
     if imbalance == Imbalance():
         return plain
-    check_counts(plain.counts, names)
     if not isinstance(imbalance, Imbalance):
-        imbalance = choose(plain.counts, adjustable)
+        # The only class of a multi-label set has no others to be out of balance with.
+        alone = multi_label and len(names) == 1
+        imbalance = Imbalance() if alone else choose(check_counts(plain.counts, names), adjustable)
+    if imbalance.compares:
+        check_counts(plain.counts, names)
     imbalance.check_labels(multi_label)
+    check_sizes("features", imbalance.features, plain.counts)
     if imbalance.adjust == "logit" and not adjustable:
         rule = "None for a model that does not end in a dense layer with a bias; loss="
         raise _checks.fail("adjust", f"{rule}'logit_adjusted' does the same", imbalance.adjust)

@@ -94,6 +94,13 @@ class Imbalance:
         _checks.one_of("imbalance", method, METHODS)
         return cls(**METHODS[method])
 
+    @property
+    def compares(self) -> bool:
+        """Whether it goes by how many labels each class has."""
+        alone = self.loss in ("cross_entropy", "focal", "asymmetric")
+        methods = self.weights, self.sampling, self.features, self.adjust
+        return not alone or any(method is not None for method in methods)
+
     def check_labels(self, multi_label: bool) -> None:
         """Raise ValueError where a method does not know this kind of labels."""
         if self.loss == "asymmetric" and not multi_label:

@@ -8,12 +8,14 @@ import numpy.typing as npt
 from tltoolkit import _checks
 from tltoolkit.imbalance.labels import as_labels
 
+# name -> class of imbalanced-learn, and its parameter for the neighbours of a row
 SYNTHETIC = {
-    "smote": "SMOTE",
-    "borderline_smote": "BorderlineSMOTE",
-    "svm_smote": "SVMSMOTE",
-    "adasyn": "ADASYN",
+    "smote": ("SMOTE", "k_neighbors"),
+    "borderline_smote": ("BorderlineSMOTE", "k_neighbors"),
+    "svm_smote": ("SVMSMOTE", "k_neighbors"),
+    "adasyn": ("ADASYN", "n_neighbors"),
 }
+NEIGHBOURS = 5  # imbalanced-learn's own number, where the smallest class has as many
 
 
 def check_sampler(name: str, sampler: Any) -> None:
@@ -52,7 +54,8 @@ def resample(
         features: (N, F), such as a backbone's outputs.
         labels: (N,) class numbers.
         sampler: `"smote"` (Chawla et al. 2002), `"borderline_smote"`, `"svm_smote"`, `"adasyn"`,
-            or any imbalanced-learn sampler.
+            each with the five nearest neighbours of a class, or as many as the smallest has; or
+            any imbalanced-learn sampler, as it is.
         seed: >= 0.
 
     Returns:
@@ -60,29 +63,50 @@ def resample(
 
     Raises:
         ImportError: imbalanced-learn is not installed.
-        ValueError: A class that is too small for the sampler, or other labels.
+        ValueError: A class of one row, one that got no rows though it is rarer, or other labels.
     """
     _checks.integer("seed", seed, 0)
     values, rows = as_labels(labels), np.asarray(features, np.float32)
     if values.ndim != 1 or rows.ndim != 2 or len(rows) != len(values):
         rule = "(N, F) beside class numbers (N,)"
         raise _checks.fail("features", rule, (rows.shape, values.shape))
-    made, classes = _seeded(_named(sampler), seed, 0).fit_resample(rows, values)
+    counts = np.bincount(values)
+    made, classes = _seeded(_named(sampler, counts), seed, 0).fit_resample(rows, values)
+    if isinstance(sampler, str):
+        _check_made(sampler, counts, np.bincount(classes, minlength=len(counts)))
     return np.asarray(made, np.float32), np.asarray(classes, np.int64)
 
 
-def _named(sampler: Any) -> Any:
+def check_sizes(name: str, sampler: Any, counts: npt.ArrayLike) -> None:
+    """Raise ValueError if a named sampler has a class of one row: new ones lie between two."""
+    single = np.flatnonzero(np.asarray(counts) == 1)
+    if isinstance(sampler, str) and len(single):
+        rule = f"None, or a sampler of your own, where a class has one row (class {single[0]})"
+        raise _checks.fail(name, rule, sampler)
+
+
+def _check_made(sampler: str, before: npt.NDArray[Any], after: npt.NDArray[Any]) -> None:
+    rare = (before > 0) & (2 * before <= before.max())
+    if (without := np.flatnonzero(rare & (after == before))).size:
+        rule = f"another method, since this one found no place for rows of class {without[0]}"
+        raise _checks.fail("sampler", f"{rule}; 'smote' does", sampler)
+
+
+def _named(sampler: Any, counts: npt.NDArray[Any]) -> Any:
     if not isinstance(sampler, str):
         check_sampler("sampler", sampler)
         return sampler
     _checks.one_of("sampler", sampler, SYNTHETIC)
+    check_sizes("sampler", sampler, counts)
     try:
         from imblearn import over_sampling
     except ImportError as error:
         raise ImportError(
             "SMOTE needs imbalanced-learn: pip install 'tltoolkit[imbalance]'"
         ) from error
-    return getattr(over_sampling, SYNTHETIC[sampler])()
+    name, parameter = SYNTHETIC[sampler]
+    neighbours = min(NEIGHBOURS, int(counts[counts > 0].min()) - 1)
+    return getattr(over_sampling, name)(**{parameter: neighbours})
 
 
 def _seeded(sampler: Any, seed: int, epoch: int) -> Any:

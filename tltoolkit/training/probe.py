@@ -1,15 +1,18 @@
 """The linear head solved to its optimum on stored features."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import logsumexp
 
+from tltoolkit.data.folds import set_aside
 from tltoolkit.network import probabilities
 
 # Inverse strengths of the L2 penalty on standardised features, from strong to weak.
 PENALTIES = tuple(10.0 ** (k / 2) for k in range(-10, 3))
+# scikit-learn's own, where one row per class leaves none to pick by.
+NONE_HELD = 1.0
 FOLDS = 3
 PATIENCE = 2
 # Features (N, F), targets (N, C) and weights of the rows; see `solve`.
@@ -40,13 +43,17 @@ def solve(
     *,
     weights: np.ndarray | None = None,
     val_weights: np.ndarray | None = None,
+    l2: float = 0.0,
     groups: np.ndarray | None = None,
 ) -> Solution:
     """Logistic regression by L-BFGS, its penalty the one of least log loss on `val`.
 
     Penalties are tried from strong to weak, each starting from the solution before, until the
-    loss has grown twice. Without `val` a third of the training rows stands in for it, and the
-    solution is then fitted on all of them.
+    loss has grown twice. Without `val` a third of the training rows stands in for it, every
+    class that has two of them in both parts, and the solution is then fitted on all of them.
+
+    A class without rows, and a label that every row has or none, would be solved by an infinite
+    bias: they get the one of half a row that says otherwise.
 
     Args:
         features: (N, F).
@@ -56,7 +63,10 @@ def solve(
         seed: Seed of the stand-in split.
         weights: Of the rows, (N,), or of their classes, (N, C), where `multi_label`; None is 1.
         val_weights: The same of `val`.
-        groups: (N,) rows of equal value are on one side of the stand-in split.
+        l2: Penalty given instead of picked: the minimum is that of the mean loss plus `l2` times
+            the sum of the squared kernel, as Keras adds `regularizers.L2(l2)` to it. 0 picks one.
+        groups: (N,) rows of equal value, such as versions of one image, are on one side of the
+            stand-in split.
     """
     from threadpoolctl import threadpool_limits
 
@@ -64,6 +74,8 @@ def solve(
     # One step multiplies matrices so small that the threads of the linear algebra library wait
     # for one another longer than they work: one alone was 3 to 4 times faster on 2 cores.
     with threadpool_limits(limits=1, user_api="blas"):
+        if l2:
+            return _path(fit, None, multi_label, (_inverse(l2, targets, multi_label),), scale=False)
         if val is not None:
             return _path(fit, (*val, val_weights), multi_label, PENALTIES)
         picked = _without_val(fit, multi_label, seed, groups)
@@ -87,46 +99,40 @@ def log_loss(
     return float(np.average(losses, weights=weights))
 
 
-def _without_val(
-    rows: Rows, multi_label: bool, seed: int, groups: np.ndarray | None = None
-) -> float:
+def _inverse(l2: float, targets: np.ndarray, multi_label: bool) -> float:
+    """scikit-learn's C for the penalty that Keras adds to the mean loss."""
+    rows, classes = targets.shape
+    if multi_label:  # Keras' mean is over the classes too
+        return 1 / (2 * l2 * rows * classes)
+    # One logit w of two classes is two of -w / 2 and w / 2, whose squares sum to half of w's.
+    present = np.count_nonzero(targets.sum(0))
+    return 1 / (l2 * rows) if present == 2 else 1 / (2 * l2 * rows)
+
+
+def _without_val(rows: Rows, multi_label: bool, seed: int, groups: np.ndarray | None) -> float:
     features, targets, weights = rows
-    fit, held = _stand_in(targets, multi_label, seed, groups)
+    labels = targets.astype(np.uint8) if multi_label else targets.argmax(1)
+    together = np.arange(len(targets)) if groups is None else groups
+    held = set_aside(labels, together, 1 / FOLDS, seed)
+    if not held.any():
+        return NONE_HELD
     parts = [
-        (features[i], targets[i], None if weights is None else weights[i]) for i in (fit, held)
+        (features[i], targets[i], None if weights is None else weights[i]) for i in (~held, held)
     ]
     return _path(parts[0], parts[1], multi_label, PENALTIES).penalty
 
 
-def _stand_in(
-    targets: np.ndarray, multi_label: bool, seed: int, groups: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to fit and rows to judge by; of the first folds whose fit has every class."""
-    from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
-
-    several = groups is not None and len(np.unique(groups)) >= FOLDS
-    rare = multi_label or targets.sum(0).min() < FOLDS
-    kinds = [StratifiedGroupKFold] * several + [KFold if rare else StratifiedKFold]
-    labels = targets.argmax(1)
-    with warnings.catch_warnings():
-        # Of classes with fewer rows than there are folds, which is why the fit is looked at.
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        found = [
-            fold
-            for kind in kinds
-            for fold in kind(FOLDS, shuffle=True, random_state=seed).split(
-                targets, labels, groups if kind is StratifiedGroupKFold else None
-            )
-        ]
-    whole = (fold for fold in found if (targets[fold[0]].any(0) == targets.any(0)).all())
-    fit, held = next(whole, found[-1])
-    return fit, held
-
-
-def _path(fit: Rows, val: Rows | None, multi_label: bool, penalties: tuple[float, ...]) -> Solution:
+def _path(
+    fit: Rows,
+    val: Rows | None,
+    multi_label: bool,
+    penalties: tuple[float, ...],
+    scale: bool = True,
+) -> Solution:
     features, targets, row_weights = fit[0].astype(np.float64), *fit[1:]
     mean, std = features.mean(0), features.std(0)
-    std[std == 0] = 1  # a feature that never varied says nothing, and must not when it does
+    # A feature that never varied says nothing, and must not when it does.
+    std[(std == 0) | (not scale)] = 1
     scaled = (features - mean) / std
     # Under an L2 penalty the solution lies in the span of the rows: with few of them it is
     # found among as many numbers instead of among all features, which is the same and quicker.
@@ -169,15 +175,29 @@ def _fit(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights (C, F) and intercepts (C,)."""
     scaled, targets, row_weights = rows
-    labels = targets.T if multi_label else targets.argmax(1)[None]
-    for i, (model, column) in enumerate(zip(models, labels, strict=True)):
-        given = row_weights[:, i] if multi_label and row_weights is not None else row_weights
-        model.set_params(C=penalty).fit(scaled, column, sample_weight=given)
-    weights = np.concatenate([model.coef_ for model in models])
-    intercepts = np.concatenate([model.intercept_ for model in models])
-    if not multi_label and len(weights) == 1:
+    if not multi_label:
+        return _fit_softmax(models[0], rows, penalty)
+    weights = np.zeros((targets.shape[1], scaled.shape[1]))
+    # Log odds of half a row that has the label, or lacks it.
+    intercepts = np.where(targets[0] > 0, 1, -1) * np.log(2 * len(targets) - 1.0)
+    for i in np.flatnonzero(np.ptp(targets, axis=0)):
+        given = None if row_weights is None else row_weights[:, i]
+        models[i].set_params(C=penalty).fit(scaled, targets[:, i], sample_weight=given)
+        weights[i], intercepts[i] = models[i].coef_[0], models[i].intercept_[0]
+    return weights, intercepts
+
+
+def _fit_softmax(model: Any, rows: Rows, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+    scaled, targets, row_weights = rows
+    labels, present = targets.argmax(1), np.flatnonzero(targets.sum(0))
+    found, bias = np.zeros((len(present), scaled.shape[1])), np.zeros(len(present))
+    if len(present) > 1:
+        model.set_params(C=penalty).fit(scaled, labels, sample_weight=row_weights)
+        found, bias = model.coef_, model.intercept_
+    if len(present) == 2:
         # scikit-learn's two classes are one logit; the head has two.
-        return np.concatenate([-weights, weights]) / 2, np.concatenate(
-            [-intercepts, intercepts]
-        ) / 2
+        found, bias = np.concatenate([-found, found]) / 2, np.concatenate([-bias, bias]) / 2
+    weights = np.zeros((targets.shape[1], scaled.shape[1]))
+    intercepts = np.full(targets.shape[1], logsumexp(bias) - np.log(2 * len(targets)))
+    weights[present], intercepts[present] = found, bias
     return weights, intercepts

@@ -18,5 +18,7 @@ def scores(
         several = task.job.multi_label
         labels = targets.astype(np.int64) if several else targets.argmax(1)
         said = task.job.network.probabilities(outputs, several)
-        found["f1_macro"] = float(Report.from_predictions(labels, said).f1_macro)
+        report = Report.from_predictions(labels, said)
+        # As ValidationMetrics has it, so that solved and fitted stages compare.
+        found["f1_macro"] = report.average("f1", "macro", present=True)
     return {prefix + name: value for name, value in found.items()}

@@ -7,6 +7,7 @@ import numpy as np
 
 from tltoolkit import _checks, freezing, graph, outputs
 from tltoolkit.network import Network, probabilities
+from tltoolkit.stages import LBFGS, Stage
 from tltoolkit.training import objective, probe, scoring
 from tltoolkit.training.job import History, Task
 from tltoolkit.training.progress import Progress
@@ -22,10 +23,9 @@ def fit(task: Task, progress: Progress) -> History:
         ValueError: The head is not one dense layer.
     """
     job = task.job
+    check_stage(job.network, task.stage)
     dense = linear_head(job.network)
-    if dense is None:
-        rule = "one whose head is one dense layer with a bias, for optimizer='lbfgs'"
-        raise _checks.fail("model", rule, job.network.blocks[freezing.HEAD])
+    assert dense is not None
     rows, targets = _rows(task)
     held = None if job.val is None else (task.stored()[1][0], job.val.targets)
     correction, made_up = job.correction, job.correction.imbalance.features is not None
@@ -37,6 +37,7 @@ def fit(task: Task, progress: Progress) -> History:
         task.seed,
         weights=correction.solver_weights(targets, made_up),
         val_weights=None if held is None else correction.solver_weights(held[1]),
+        l2=l2_of(dense),
         groups=None if made_up else _groups(task),
     )
     offsets = correction.offsets
@@ -78,15 +79,55 @@ def _groups(task: Task) -> np.ndarray | None:
     return np.tile(np.arange(len(source)) if groups is None else groups, views)
 
 
+def check_stage(network: Network, stage: Stage) -> None:
+    """Raise ValueError unless the head is one that a stage of `optimizer="lbfgs"` can solve."""
+    if stage.optimizer != LBFGS:
+        return
+    dense = _dense(network)
+    if dense is None:
+        rule = f"one whose head is one dense layer with a bias, for {LBFGS!r} in {stage.name!r}"
+        raise _checks.fail("model", rule, network.blocks[freezing.HEAD])
+    if beyond := _beyond(dense):
+        rule = (
+            f"one that goes down the gradient in stage {stage.name!r}, such as 'adamw', for a "
+            f"head with {beyond}; a solved one knows no penalty or limit but L2 of its kernel"
+        )
+        raise _checks.fail("optimizer", rule, stage.optimizer)
+
+
 def linear_head(network: Network) -> Any | None:
-    """The one dense layer of the head, if it takes stored features as they are; or None."""
+    """The one dense layer of the head, if it can be solved for on stored features; or None."""
+    dense = _dense(network)
+    return None if dense is None or _beyond(dense) else dense
+
+
+def l2_of(dense: Any) -> float:
+    """The L2 penalty on the kernel, as Keras adds it to the loss; 0 for none."""
+    return float(getattr(dense.kernel_regularizer, "l2", 0.0))
+
+
+def _beyond(dense: Any) -> str:
+    """What a layer asks for besides an L2 penalty on its kernel, which cannot be solved for."""
+    penalty = dense.kernel_regularizer
+    plain = type(penalty) in (keras.regularizers.L2, keras.regularizers.L1L2)
+    if penalty is not None and (not plain or getattr(penalty, "l1", 0.0)):
+        return f"kernel_regularizer={type(penalty).__name__}"
+    names = "kernel_constraint", "bias_constraint", "bias_regularizer", "activity_regularizer"
+    given = {name: getattr(dense, name) for name in names}
+    return ", ".join(f"{n}={type(v).__name__}" for n, v in given.items() if v is not None)
+
+
+def _dense(network: Network) -> Any | None:
+    """The one dense layer of the head, if all that the head does is its weighted sum; or None."""
     head, labels = set(network.blocks[freezing.HEAD]), graph.labels(network.model)
     layers = [layer for layer in network.model.layers if labels[id(layer)] in head]
     weighted = [layer for layer in layers if layer.weights]
     if network.output is None or len(weighted) != 1:
         return None
     dense = weighted[0]
-    if not isinstance(dense, keras.layers.Dense) or not dense.use_bias:
+    # A subclass may compute anything, and LoRA has other weights.
+    plain = type(dense) is keras.layers.Dense and not dense.lora_enabled
+    if not plain or not dense.use_bias:
         return None
     plan = freezing.freeze_plan(network.model, network.blocks, freezing.HEAD)
     cut = freezing.boundary(network.model, plan)
