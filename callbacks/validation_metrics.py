@@ -1,17 +1,15 @@
 """Exact scores over the whole validation set, in the logs of every epoch."""
 
-import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from tltoolkit import _checks
+from tltoolkit.callbacks._validation_pass import Evaluation
 
 PER_CLASS = ("precision", "recall", "f1", "average_precision", "roc_auc")
 AVERAGES = (
@@ -33,7 +31,8 @@ class ValidationMetrics(keras.callbacks.Callback):
     scikit-learn does. The label of a row is its
     highest probability; for multi-label, every probability >= 0.5. ROC-AUC and average precision
     are one class against the rest, from all scores and not from a grid of thresholds. Sample
-    weights are ignored, as Keras does for `metrics=`.
+    weights are ignored, as Keras does for `metrics=`. Several of them in one fit share the
+    predictions, each with its own settings; of two that log the same name, the later one counts.
 
     While Keras validates, XLA is off for that pass (the training step keeps it).
 
@@ -86,27 +85,34 @@ class ValidationMetrics(keras.callbacks.Callback):
         self.averages = averages
         self.multi_label = multi_label
         self.from_logits = from_logits
-        self._kept: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
-        self._test_function: Callable[..., Any] | None = None
         self._validated = self._warned = False
+
+    def score(self, targets: npt.NDArray[Any], outputs: npt.NDArray[Any]) -> dict[str, float]:
+        """The scores of a whole validation set by their names in the logs, without "val_".
+
+        `fit` needs no call of this: it is for what validates in its own way.
+
+        Args:
+            targets: As the class says.
+            outputs: (N, C), or (N, 1), of the model that this callback was set on.
+
+        Raises:
+            ValueError: targets that do not fit the outputs.
+        """
+        self._validated = True
+        outputs = np.asarray(outputs, np.float32).reshape(len(outputs), -1)
+        targets = np.asarray(targets).reshape(len(targets), -1)
+        several = self._has_several_labels(targets)
+        if self._are_logits(outputs):
+            outputs = _probabilities(outputs, softmax=not several and outputs.shape[1] > 1)
+        figures = _figures(targets, outputs, several, self.class_names)
+        return _named(figures, self.averages, self.per_class)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Put a layer around `evaluate`, which is what `fit` calls to validate."""
-        self._test_function = None
         self._validated = self._warned = False
-        evaluate = self.model.evaluate
-
-        @functools.wraps(evaluate)
-        def evaluate_and_score(*args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
-            # Only the validation pass of this fit carries the callbacks of this fit.
-            if self not in getattr(callbacks, "callbacks", ()):
-                return evaluate(*args, callbacks=callbacks, **kwargs)
-            with self._tapped():
-                logs = evaluate(*args, callbacks=callbacks, **kwargs)
-            self._validated = True
-            return {**logs, **self._score()}
-
-        self.model.evaluate = evaluate_and_score
+        # Also in place of one that a fit that failed has left.
+        self.model.evaluate = Evaluation(self.model, ValidationMetrics)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Say so once if there is nothing to score."""
@@ -120,60 +126,9 @@ class ValidationMetrics(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Leave the model as it was."""
-        self.model.__dict__.pop("evaluate", None)
-
-    @contextmanager
-    def _tapped(self) -> Iterator[None]:
-        """Let the validation pass hand over its predictions; undone even if it fails."""
-        model = self.model
-        compute_metrics, test_function = model.compute_metrics, model.test_function
-
-        def keep_and_compute(x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-            if not (tf.is_tensor(y) and tf.is_tensor(y_pred)):
-                raise ValueError("ValidationMetrics needs a model with one output and targets")
-            scores = tf.cast(y_pred, tf.float32)
-            tf.numpy_function(self._keep, [y, scores], [])
-            return compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-
-        self._kept = []
-        model.compute_metrics = keep_and_compute
-        model.test_function = self._test_function
-        try:
-            if self._test_function is None:
-                self._make_test_function()
-            yield
-        finally:
-            model.__dict__.pop("compute_metrics")
-            model.test_function = test_function
-
-    def _make_test_function(self) -> None:
-        """Keras' own test function, without XLA: it cannot call back into Python."""
-        model = self.model
-        jit_compile = model.jit_compile
-        model.jit_compile = False
-        model.make_test_function(force=True)
-        model.jit_compile = jit_compile
-        self._test_function = model.test_function
-
-    def _keep(self, y: npt.NDArray[Any], scores: npt.NDArray[np.float32]) -> None:
-        # Copies: TensorFlow reuses the memory behind these arrays.
-        self._kept.append((np.array(y), np.array(scores)))
-
-    def _score(self) -> dict[str, float]:
-        if not self._kept:
-            raise ValueError(
-                "ValidationMetrics saw no predictions: the model's own `test_step` must call "
-                "`compute_metrics(x, y, y_pred, sample_weight)`"
-            )
-        targets, outputs = (np.concatenate(part) for part in zip(*self._kept, strict=True))
-        self._kept = []
-        outputs = outputs.reshape(len(outputs), -1)
-        targets = targets.reshape(len(targets), -1)
-        several = self._has_several_labels(targets)
-        if self._are_logits(outputs):
-            outputs = _probabilities(outputs, softmax=not several and outputs.shape[1] > 1)
-        figures = _figures(targets, outputs, several, self.class_names)
-        return _named(figures, self.averages, self.per_class)
+        found = self.model.__dict__.get("evaluate")
+        if isinstance(found, Evaluation):
+            found.undo()
 
     def _has_several_labels(self, targets: npt.NDArray[Any]) -> bool:
         if self.multi_label is not None or targets.shape[1] == 1:

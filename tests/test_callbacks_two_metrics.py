@@ -1,0 +1,103 @@
+"""Several ValidationMetrics in one fit, and what stays of a fit once it is over."""
+
+import gc
+import weakref
+
+import keras
+import numpy as np
+import pytest
+
+from tltoolkit.callbacks import ValidationMetrics
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(40, 4)).astype("float32"), np.arange(40) % 3
+VX, VY = RNG.normal(size=(31, 4)).astype("float32"), np.arange(31) % 3
+
+
+def build(**options):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", **options)
+    return model
+
+
+def fit(model, callbacks):
+    settings = {"epochs": 2, "verbose": 0, "validation_data": (VX, VY)}
+    return model.fit(X, Y, callbacks=callbacks, **settings).history
+
+
+@pytest.mark.parametrize("options", [{}, {"run_eagerly": True}, {"steps_per_execution": 2}])
+def test_each_of_several_logs_what_it_alone_would(options):
+    first = {"per_class": ("f1",), "averages": ("f1_macro",), "class_names": ["a", "b", "c"]}
+    second = {"per_class": (), "averages": ("roc_auc_macro", "recall_weighted")}
+    alone = [fit(build(**options), [ValidationMetrics(**given)]) for given in (first, second)]
+    model = build(**options)
+    both = fit(model, [ValidationMetrics(**given) for given in (first, second)])
+    assert both == {**alone[0], **alone[1]}
+    assert {"val_f1_a", "val_f1_macro", "val_roc_auc_macro", "val_recall_weighted"} < set(both)
+    assert not {"evaluate", "compute_metrics"} & set(model.__dict__)
+
+
+def test_of_the_same_name_the_later_one_counts():
+    def scored(*metrics):
+        model = build()
+        model.compile("adam", "categorical_crossentropy")
+        one_hot = (VX, np.eye(3)[VY])
+        return model.fit(
+            X, np.eye(3)[Y], validation_data=one_hot, verbose=0, callbacks=list(metrics)
+        ).history["val_f1_micro"]
+
+    single, several = scored(ValidationMetrics()), scored(ValidationMetrics(multi_label=True))
+    assert single != several
+    assert scored(ValidationMetrics(), ValidationMetrics(multi_label=True)) == several
+    assert scored(ValidationMetrics(multi_label=True), ValidationMetrics()) == single
+
+
+def test_an_evaluate_of_the_users_own_is_called_and_comes_back():
+    model, calls = build(), []
+
+    def own(*args, **kwargs):
+        calls.append(1)
+        return keras.Sequential.evaluate(model, *args, **kwargs)
+
+    model.evaluate = own
+    history = fit(model, [ValidationMetrics(), ValidationMetrics(per_class=("recall",))])
+    assert len(calls) == 2
+    assert "val_recall_1" in history
+    assert model.evaluate is own
+
+
+class Failing(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        raise InterruptedError
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("options", [{}, {"run_eagerly": True}, {"jit_compile": True}])
+def test_nothing_of_a_fit_stays_alive(options, fails):
+    freed = []
+    for _ in range(3):
+        model, metrics = build(**options), [ValidationMetrics(), ValidationMetrics()]
+        if fails:
+            with pytest.raises(InterruptedError):
+                fit(model, [*metrics, Failing()])
+        else:
+            fit(model, metrics)
+        freed += [weakref.ref(one) for one in (model, model.optimizer, *model.variables, *metrics)]
+        del model, metrics
+    gc.collect()
+    assert [one() for one in freed] == [None] * len(freed)
+
+
+def test_a_model_whose_fits_fail_again_and_again_keeps_one_wrapping():
+    model = build()
+    for _ in range(3):
+        with pytest.raises(InterruptedError):
+            fit(model, [ValidationMetrics(), Failing()])
+    gc.collect()
+    metrics = [one for one in gc.get_objects() if type(one) is ValidationMetrics]
+    assert len(metrics) <= 1  # that of Keras' own last list of callbacks
+    assert "val_f1_macro" not in fit(model, [])
+    history = fit(model, [ValidationMetrics()])
+    assert len(history["val_f1_macro"]) == 2
+    assert "evaluate" not in model.__dict__
