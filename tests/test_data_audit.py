@@ -170,9 +170,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     decode = decoding._decode
 
-    def counting(file: object, size: int, name: str, max_pixels: int) -> object:
+    def counting(file: object, size: int, name: str, *settings: object) -> object:
         names.append(name)
-        return decode(file, size, name, max_pixels)
+        return decode(file, size, name, *settings)
 
     monkeypatch.setattr(decoding, "_decode", counting)
     return names
@@ -244,10 +244,10 @@ def test_an_interrupted_audit_keeps_what_it_has(
 ) -> None:
     counting = decoding._decode
 
-    def interrupt(file: object, size: int, name: str, max_pixels: int) -> object:
+    def interrupt(file: object, size: int, name: str, *settings: object) -> object:
         if name.endswith("test/b/03.png"):
             raise KeyboardInterrupt
-        return counting(file, size, name, max_pixels)
+        return counting(file, size, name, *settings)
 
     monkeypatch.setattr(decoding, "_decode", interrupt)
     with pytest.raises(KeyboardInterrupt):

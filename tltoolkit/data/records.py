@@ -135,9 +135,10 @@ class Records:
         """How many images there are."""
         return len(self._places)
 
-    def image(self, index: int) -> NDArray[np.uint8]:
-        """The image as (H, W, 3) uint8 RGB."""
-        return decode(self._encoded(index), name=self.name(index), max_pixels=self._max_pixels)
+    def image(self, index: int, side: int | None = None) -> NDArray[np.uint8]:
+        """The image as (H, W, 3) uint8 RGB; `side` as in `decode`."""
+        name, limit = self.name(index), self._max_pixels
+        return decode(self._encoded(index), name=name, max_pixels=limit, side=side)
 
     def path(self, index: int) -> None:
         """Records have no file of their own."""

@@ -14,7 +14,10 @@ from tltoolkit.data.decoding import decode, printable
 
 
 class Source(Protocol):
-    """A numbered row of images, read concurrently by many threads."""
+    """A numbered row of images, read concurrently by many threads.
+
+    An `image` that decodes files may have a second parameter, `side`, as that of `decode`.
+    """
 
     def __len__(self) -> int: ...
 
@@ -47,9 +50,9 @@ class Files:
     def __len__(self) -> int:
         return len(self._paths)
 
-    def image(self, index: int) -> NDArray[np.uint8]:
+    def image(self, index: int, side: int | None = None) -> NDArray[np.uint8]:
         """The image as read-only (H, W, 3) uint8 RGB; ImageError names one it cannot read."""
-        return decode(self._paths[index], max_pixels=self.max_pixels)
+        return decode(self._paths[index], max_pixels=self.max_pixels, side=side)
 
     def path(self, index: int) -> str:
         """The image's file."""

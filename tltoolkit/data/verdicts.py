@@ -68,11 +68,16 @@ def _judge(split: Split, i: int, looks: bool) -> tuple[Verdict, bool]:
         image = split.image(i)
         digest = split.source.digest(int(split.indices[i]))
     except ImageError as error:
-        return Verdict(error.reason), getattr(error.__cause__, "errno", None) is None
+        return Verdict(error.reason), _lasts(error.__cause__)
     except OSError as error:
         return Verdict(error.strerror or str(error)), False
     height, width = image.shape[:2]
     return Verdict(None, digest, height, width, _look(image) if looks else ""), True
+
+
+def _lasts(cause: BaseException | None) -> bool:
+    """Whether an image that is unreadable now will be so tomorrow."""
+    return not isinstance(cause, ImportError) and getattr(cause, "errno", None) is None
 
 
 def _look(image: NDArray[np.uint8]) -> str:
