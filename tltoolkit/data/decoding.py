@@ -75,6 +75,17 @@ def decode(
         raise ImageError(name, error.strerror or str(error)) from error
 
 
+def jpeg_shape(image: str | bytes) -> tuple[int, int] | None:
+    """Height and width of a whole JPEG, upright, by its header alone; None for another image."""
+    with io.BytesIO(image) if isinstance(image, bytes) else open(image, "rb") as file:
+        if kinds.kind_of(file) != "JPEG":
+            return None
+        with Image.open(file, formats=["JPEG"]) as opened:
+            width, height = opened.size
+            turned = _orientation(opened) in _SIDEWAYS
+    return (width, height) if turned else (height, width)
+
+
 def printable(path: str) -> str:
     """The path with bytes that are no valid text shown as escapes, so that it can be printed."""
     return path.encode("utf-8", "backslashreplace").decode()
@@ -154,6 +165,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit import _checks
-from tltoolkit.data.decoding import decode
+from tltoolkit.data.decoding import decode, jpeg_shape
 from tltoolkit.data.sources import as_rgb
 
 # Larger than most data sets of photographs, smaller than most disks.
@@ -132,6 +132,10 @@ class SpooledImages:
         if shape.any():
             return as_rgb(np.frombuffer(content, np.uint8).reshape(shape))
         return decode(content, name=self.name(index), max_pixels=self._max_pixels, side=side)
+
+    def jpeg_shape(self, index: int) -> tuple[int, int] | None:
+        """Height and width of a whole JPEG; None for another image and for pixels."""
+        return None if self._shapes[index].any() else jpeg_shape(self._spool.read(index))
 
     def path(self, index: int) -> None:
         """The images of a stream have no file of their own."""
