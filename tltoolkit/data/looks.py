@@ -1,6 +1,6 @@
 """What a look at an image's pixels tells: its brightness, contrast, sharpness and hash."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -42,9 +42,13 @@ def look(levels: NDArray[np.uint8]) -> Look:
     """The figures of what `grey` made."""
     place = levels.size - 1 - levels.size // 100
     brightest = float(np.partition(levels, place, axis=None)[place])
-    contrast = float(levels.std())
-    edges = max(0.0, float(cv2.Laplacian(levels, cv2.CV_32F).var()) - _ROUNDING)
+    contrast = _deviation(levels)
+    edges = max(0.0, _deviation(cv2.Laplacian(levels, cv2.CV_32F)) ** 2 - _ROUNDING)
     return Look(brightest, contrast, edges / contrast**2 if contrast else 0.0)
+
+
+def _deviation(values: NDArray[Any]) -> float:
+    return float(cv2.meanStdDev(values)[1][0, 0])
 
 
 def perceptual_hash(levels: NDArray[np.uint8]) -> str:
@@ -52,4 +56,5 @@ def perceptual_hash(levels: NDArray[np.uint8]) -> str:
     import imagehash
     from PIL import Image
 
-    return str(imagehash.phash(Image.fromarray(levels)))
+    # Its own text takes a third of the time.
+    return np.packbits(imagehash.phash(Image.fromarray(levels)).hash).tobytes().hex()
