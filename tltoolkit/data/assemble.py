@@ -1,6 +1,7 @@
 """From images and labels to ImageData: class names, checks, and the splits that are missing."""
 
 import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +21,10 @@ SPLIT_NAMES = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
+    "development": "val",
+    "eval": "val",
+    "evaluation": "val",
     "test": "test",
     "testing": "test",
 }
@@ -71,6 +76,8 @@ def encode(
 
     Classes are numbered as in `order`, or in `class_order` if there is none.
 
+    Warns of classes that differ only in case.
+
     Raises:
         ValueError: val or test has a class that train lacks.
     """
@@ -83,7 +90,10 @@ def encode(
         if unknown:
             raise ValueError(
                 f"the {name} split has classes that the train split lacks: {', '.join(unknown)}"
+                + "".join(f"; {pair}" for pair in _alike(found[0] | classes))
             )
+    for pair in _alike(found[0]):
+        warnings.warn(f"{pair}: are they one class?", stacklevel=3)
     class_names = tuple(name for name in order or class_order(found[0]) if name in found[0])
     number_of = {name: number for number, name in enumerate(class_names)}
     if not multi_label:
@@ -92,6 +102,15 @@ def encode(
     for place, row in enumerate(labels):
         matrix[place, [number_of[name] for name in row]] = 1
     return matrix, class_names
+
+
+def _alike(names: set[str]) -> list[str]:
+    """The classes that differ only in case; not letters, which are classes of handwriting."""
+    spelt: dict[str, list[str]] = {}
+    for name in class_order(names):
+        spelt.setdefault(name.casefold(), []).append(name)
+    several = [same for folded, same in spelt.items() if len(same) > 1 and len(folded) > 1]
+    return [f"{' and '.join(same)} differ only in case" for same in several]
 
 
 def assemble(
