@@ -75,6 +75,7 @@ class Batches:
         _checks.integer("workers", workers, 1)
         self.source = source
         self.pipeline = pipeline
+        self._image = labels.reader(source, pipeline.image_size)
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
@@ -151,7 +152,7 @@ class Batches:
 
     def _fill(self, images: NDArray[np.uint8], row: int, i: int, epoch: int, index: int) -> None:
         try:
-            images[row] = self.pipeline(self.source.image(i), epoch, index)
+            images[row] = self.pipeline(self._image(i), epoch, index)
         except Exception as error:
             error.add_note(f"This was image {i} of the source.")
             raise

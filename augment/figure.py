@@ -7,7 +7,7 @@ import numpy as np
 
 from tltoolkit import _checks
 from tltoolkit.augment import keys
-from tltoolkit.augment.labels import Source
+from tltoolkit.augment.labels import Source, reader
 from tltoolkit.augment.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def preview(
 
 
 def _draw_row(row: Sequence["Axes"], source: Source, pipeline: Pipeline, i: int) -> None:
-    original = source.image(i)
+    original = reader(source, pipeline.image_size)(i)
     pictures = [original, *(pipeline(original, epoch, i) for epoch in range(len(row) - 1))]
     for axis, picture in zip(row, pictures, strict=True):
         axis.imshow(picture)

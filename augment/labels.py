@@ -1,9 +1,12 @@
 """What a source of images is, and how its labels become training targets."""
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tltoolkit import _checks
 
 
 class Source(Protocol):
@@ -11,6 +14,9 @@ class Source(Protocol):
 
     `image` is called from several threads at once. A source with `labels`, (N,) int64 or (N, C)
     uint8, needs no `targets`; (N,) labels also need `class_counts`, whose length is C.
+
+    An `image` with a parameter `side` is told there the side of the square, in pixels, that the
+    image will be shrunk to, so that it need not decode more than that takes.
     """
 
     def __len__(self) -> int: ...
@@ -18,6 +24,14 @@ class Source(Protocol):
     def image(self, i: int, /) -> NDArray[np.uint8]:
         """The i-th image, (H, W, 3) uint8, of any size."""
         ...
+
+
+def reader(source: Source, side: int) -> Callable[[int], NDArray[np.uint8]]:
+    """`source.image`, told by its parameter `side`, if it has one, what the images are for."""
+    if not _checks.takes(source.image, "side"):
+        return source.image
+    told: Any = source
+    return lambda i: cast(NDArray[np.uint8], told.image(i, side=side))
 
 
 def as_targets(source: Source, targets: NDArray[Any] | None) -> NDArray[np.float32]:

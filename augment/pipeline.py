@@ -1,7 +1,6 @@
 """Pipeline: random transforms that give the same image for the same seed, epoch and index."""
 
 import copy
-import inspect
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +30,9 @@ class Pipeline:
             transforms; an `albumentations.Compose`, used as it is (a seed of its own is
             overridden); or any callable that takes `image=` and returns an array or a mapping
             with the key "image". A callable with a parameter `rng` gets a `numpy` Generator
-            there and is reproducible too; randomness from elsewhere is its own affair.
+            there and is reproducible too; randomness from elsewhere is its own affair. From
+            files they get a large JPEG at reduced scale, both sides still twice `image_size` or
+            more, see `labels.Source`.
         image_size: side of the result in pixels, >= 1.
         seed: integer >= 0.
         fit: how the final `resize` makes a square: "squash", "crop" or "pad".
@@ -51,7 +52,7 @@ class Pipeline:
         self.image_size = int(image_size)
         self.seed = int(seed)
         self.fit = fit
-        self._takes_rng = _has_parameter(self.transforms, "rng")
+        self._takes_rng = self.transforms is not None and _checks.takes(self.transforms, "rng")
         self._local = threading.local()
 
     def __call__(
@@ -165,13 +166,6 @@ def _as_callable(transforms: Transforms) -> Callable[..., Any] | None:
     raise TypeError(
         str(_checks.fail("transforms", "None, a list of transforms or a callable", transforms))
     )
-
-
-def _has_parameter(function: Any, name: str) -> bool:
-    try:
-        return function is not None and name in inspect.signature(function).parameters
-    except ValueError:  # a callable of C code has no signature to read
-        return False
 
 
 def _shown(transforms: Any) -> str:

@@ -138,7 +138,7 @@ def test_tiny_and_uneven_classes_and_advice(tmp_path: Path) -> None:
 
 def test_an_uneven_data_set_is_a_problem() -> None:
     labels = [0] * 20 + [1] * 220
-    images = np.arange(240, dtype=np.uint8).reshape(240, 1, 1, 1) + np.zeros((2, 2, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (240, 2, 2, 3), np.uint8)
     audit = from_arrays(images, labels, val=0).audit()
     assert [problem.kind for problem in audit.problems] == ["imbalance"]
     assert "11.0 times" in audit.problems[0].text
@@ -158,10 +158,10 @@ def test_images_that_look_alike(root: Path) -> None:
     smooth.resize((200, 200), Image.Resampling.BICUBIC).save(root / "train/a/photo.png")
     smooth.resize((100, 100), Image.Resampling.BICUBIC).save(root / "test/b/smaller.jpg")
     problems = from_directory(root).audit(near_duplicates=True).problems
-    assert [(problem.kind, problem.where) for problem in problems] == [
-        ("near duplicate", (f"{root}/train/a/photo.png", f"{root}/test/b/smaller.jpg"))
+    assert [problem.where for problem in problems if problem.kind == "near duplicate"] == [
+        (f"{root}/train/a/photo.png", f"{root}/test/b/smaller.jpg")
     ]
-    assert from_directory(root).audit().problems == ()
+    assert "near duplicate" not in kinds(from_directory(root))
 
 
 @pytest.fixture
@@ -170,9 +170,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     decode = decoding._decode
 
-    def counting(file: object, size: int, name: str, max_pixels: int) -> object:
+    def counting(file: object, size: int, name: str, *settings: object) -> object:
         names.append(name)
-        return decode(file, size, name, max_pixels)
+        return decode(file, size, name, *settings)
 
     monkeypatch.setattr(decoding, "_decode", counting)
     return names
@@ -244,10 +244,10 @@ def test_an_interrupted_audit_keeps_what_it_has(
 ) -> None:
     counting = decoding._decode
 
-    def interrupt(file: object, size: int, name: str, max_pixels: int) -> object:
+    def interrupt(file: object, size: int, name: str, *settings: object) -> object:
         if name.endswith("test/b/03.png"):
             raise KeyboardInterrupt
-        return counting(file, size, name, max_pixels)
+        return counting(file, size, name, *settings)
 
     monkeypatch.setattr(decoding, "_decode", interrupt)
     with pytest.raises(KeyboardInterrupt):

@@ -114,8 +114,8 @@ def change(column: str, **rows: object) -> pd.DataFrame:
             r"1 of 12 images of the table do not exist .*\n  row 2: .*y",
         ),
         (
-            change("part", _4="dev"),
-            "column 'part' must hold train, val or test. .* row 4 .*: 'dev'",
+            change("part", _4="holdout"),
+            "column 'part' must hold train, val or test. .* row 4 .*: 'holdout'",
         ),
         (change("part", _4=None), "no split in column 'part' of 1 rows"),
         (change("label", _4="cat/dog", _5="cat/dog"), "without slashes.*cat/dog"),

@@ -1,8 +1,9 @@
 """Argument checks with one wording: the name, what is allowed, the value that came."""
 
+import inspect
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -54,6 +55,14 @@ def number(
         or (below is not None and value >= below)
     ):
         raise fail(name, "a finite number" + _bounds(low, high, above, below), value)
+
+
+def takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether a callable has a parameter of this name; one whose parameters are hidden has none."""
+    try:
+        return name in inspect.signature(function).parameters
+    except ValueError:  # a callable of C code has no signature to read
+        return False
 
 
 def _bounds(

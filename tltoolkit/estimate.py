@@ -11,6 +11,7 @@ import numpy as np
 
 from tltoolkit import freezing, graph, plans
 from tltoolkit.augment import threads
+from tltoolkit.augment.labels import reader
 from tltoolkit.imbalance import Imbalance
 from tltoolkit.network import RGB
 from tltoolkit.plans import FAR, NEAR
@@ -244,9 +245,10 @@ def _solving_seconds(task: Task) -> float:
 def _decoding_seconds(job: Job) -> float:
     """Seconds of an image from its file through the pipeline, with all cores at work."""
     count = min(DECODED, len(job.train.source))
+    image = reader(job.train.source, job.network.image_size)
     started = time.perf_counter()
     for i in range(count):
-        job.augmented(job.train.source.image(i), 0, i)
+        job.augmented(image(i), 0, i)
     return (time.perf_counter() - started) / count / threads.cores()
 
 

@@ -225,7 +225,10 @@ def _decoded(
 def _seen(image: Image, i: int, makers: Sequence[Any]) -> np.ndarray | BadImage:
     """The versions (V, S, S, 3) of an image, one by each of `makers`, or why there are none."""
     try:
-        pixels = decode(image) if isinstance(image, (str, Path)) else image
+        pixels = image
+        if isinstance(image, (str, Path)):
+            # As the images of a split are decoded for training and evaluation.
+            pixels = decode(image, side=makers[0].image_size)
         return np.stack([make(pixels, view, i) for view, make in enumerate(makers)])
     except ImageError as error:
         return BadImage(name=error.path, reason=error.reason)

@@ -1,6 +1,7 @@
 """From images and labels to ImageData: class names, checks, and the splits that are missing."""
 
 import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -22,6 +23,10 @@ SPLIT_NAMES = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
+    "development": "val",
+    "eval": "val",
+    "evaluation": "val",
     "test": "test",
     "testing": "test",
 }
@@ -74,6 +79,8 @@ def encode(
     Classes are numbered as in `order`, which names all of them, or in `class_order` if there is
     none.
 
+    Warns of classes that differ only in case.
+
     Raises:
         ValueError: val or test has a class that train lacks, or `order` other classes.
     """
@@ -86,11 +93,14 @@ def encode(
         if unknown:
             raise ValueError(
                 f"the {name} split has classes that the train split lacks: {', '.join(unknown)}"
+                + "".join(f"; {pair}" for pair in _alike(found[0] | classes))
             )
     class_names = class_order(found[0]) if order is None else tuple(order)
     if set(class_names) != found[0]:
         rule = f"all classes of the training images, {class_order(found[0])}, and no others"
         raise _checks.fail("class_names", rule, class_names)
+    for pair in _alike(found[0]):
+        warnings.warn(f"{pair}: are they one class?", stacklevel=3)
     number_of = {name: number for number, name in enumerate(class_names)}
     if not multi_label:
         return np.array([number_of[row[0]] for row in labels], np.int64), class_names
@@ -107,6 +117,15 @@ def stated(class_names: Sequence[str] | None) -> tuple[str, ...] | None:
     _checks.instance("class_names", class_names, (list, tuple), "a list of names")
     check_class_names(class_names)
     return tuple(map(tidy, class_names))
+
+
+def _alike(names: set[str]) -> list[str]:
+    """The classes that differ only in case; not letters, which are classes of handwriting."""
+    spelt: dict[str, list[str]] = {}
+    for name in class_order(names):
+        spelt.setdefault(name.casefold(), []).append(name)
+    several = [same for folded, same in spelt.items() if len(same) > 1 and len(folded) > 1]
+    return [f"{' and '.join(same)} differ only in case" for same in several]
 
 
 def assemble(

@@ -6,13 +6,14 @@ from itertools import chain
 
 import numpy as np
 
+from tltoolkit.data import suspects
 from tltoolkit.data.duplicates import (
     Group,
+    alike,
     copies,
     crosses_classes,
     crosses_splits,
     describe,
-    lookalikes,
 )
 from tltoolkit.data.images import ImageData, Split
 from tltoolkit.data.verdicts import Verdict, inspect
@@ -30,8 +31,9 @@ class Problem:
 
     Attributes:
         kind: "unreadable", "duplicate" (same content, same class, same split), "conflict" (same
-            content, different classes), "leak" (same content in several splits), "near duplicate",
-            "tiny class" or "imbalance".
+            content, different classes), "leak" (same content in several splits), "near duplicate"
+            (a group of images that look alike, or are linked by others that do), one of
+            `suspects.KINDS`, "tiny class" or "imbalance".
         text: what and where, for a reader.
         where: names of the images or classes.
     """
@@ -106,14 +108,15 @@ def audit(data: ImageData, *, near_duplicates: bool) -> Audit:
     if near_duplicates:
         _need_imagehash()
     splits = data.splits
-    rows = inspect(list(splits.values()), looks=near_duplicates)
+    rows = inspect(list(splits.values()), hashes=near_duplicates)
     verdicts = dict(zip(splits, rows, strict=True))
     readable = [verdict for row in rows for verdict in row if verdict.reason is None]
     counts = data.train.class_counts
     ratio = float(counts.max() / counts.min())
     problems = [*_unreadable(splits, verdicts), *_copied(splits, verdicts)]
     if near_duplicates:
-        problems += [_of_images("near duplicate", pair, splits) for pair in lookalikes(verdicts)]
+        problems += [_of_images("near duplicate", group, splits) for group in alike(verdicts)]
+    problems += _suspected(splits, verdicts)
     return Audit(
         class_names=data.class_names,
         class_counts={name: tuple(split.class_counts.tolist()) for name, split in splits.items()},
@@ -144,6 +147,16 @@ def _copied(splits: dict[str, Split], verdicts: dict[str, list[Verdict]]) -> Ite
             yield _of_images("conflict", group, splits)
         if not leak and not conflict:
             yield _of_images("duplicate", group, splits)
+
+
+def _suspected(splits: dict[str, Split], verdicts: dict[str, list[Verdict]]) -> Iterator[Problem]:
+    usual = suspects.Usual.of([v for row in verdicts.values() for v in row if v.reason is None])
+    for name, row in verdicts.items():
+        for i, verdict in enumerate(row):
+            for kind, why in suspects.of(verdict, usual):
+                image = splits[name].name(i)
+                text = f"{image} ({name}, {splits[name].label_text(i)}): {why}"
+                yield Problem(kind=kind, text=text, where=(image,))
 
 
 def _of_images(kind: str, group: Group, splits: dict[str, Split]) -> Problem:

@@ -19,7 +19,7 @@ _KEEPERS = ("test", "val", "train")
 def check(data: ImageData) -> ImageData:
     """See `ImageData.check`."""
     splits = data.splits
-    verdicts = dict(zip(splits, inspect(list(splits.values()), looks=False), strict=True))
+    verdicts = dict(zip(splits, inspect(list(splits.values()), hashes=False), strict=True))
     bad = {
         Member(split, i): f"{splits[split].name(i)}: {verdict.reason}"
         for split, row in verdicts.items()

@@ -63,7 +63,8 @@ def from_directory(
 
     Args:
         root: the folder. Its folders are splits if one of them is "train" (or "training") and
-            holds folders itself; "valid" and "validation" are val, "testing" is test.
+            holds folders itself; "valid", "validation", "dev", "development", "eval" and
+            "evaluation" are val, "testing" is test.
         val: fraction of the training images for val, 0 <= val < 1, if root has no val folder.
         test: the same for test.
         seed: of the splits that are made here, 0..2**32 - 1.
@@ -150,16 +151,30 @@ def _split_folders(root: str, skipped: Counter[str]) -> dict[str, str]:
 
 
 def _images(top: str, folder: str, split: int, skipped: Counter[str]) -> list[_Found]:
-    found = []
+    found, folders = [], []
     for entry in visible(folder, skipped):
         if not entry.is_dir():
             skipped["outside the class folders"] += 1
             continue
+        folders.append(entry.path)
         paths = list(files(entry.path, skipped))
         if not paths and split == 0:
             raise ValueError(f"the class folder {entry.path} has no images")
         found += [_Found(_key(path, top), path, tidy(entry.name), split) for path in paths]
+    if split == 0 and len(folders) == 1:
+        _check_depth(folders[0])
     return found
+
+
+def _check_depth(folder: str) -> None:
+    """Raise ValueError if the only class folder seems to be the one in which the classes lie."""
+    inner = sorted(entry.name for entry in visible(folder, Counter()) if entry.is_dir())
+    if inner:
+        raise ValueError(
+            f"the only class folder is {folder}, which holds the folders {', '.join(inner)}; if "
+            "those are the classes or the splits, they lie one folder too deep: move them up, or "
+            "give that folder"
+        )
 
 
 def _key(path: str, top: str) -> str:

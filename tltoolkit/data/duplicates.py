@@ -1,16 +1,17 @@
 """Find images that are in the data more than once."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from tltoolkit.data import lookalikes
 from tltoolkit.data.images import Split
 from tltoolkit.data.verdicts import Verdict
 
-# Of 64 bits; unrelated photographs differ in about 32.
-_ALIKE = 4
-_BLOCK = 1024
+# Images of a group that are named in a text: groups of frames of a video have thousands.
+_NAMED = 10
 
 
 class Member(NamedTuple):
@@ -33,29 +34,16 @@ def copies(verdicts: dict[str, list[Verdict]]) -> list[Group]:
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def lookalikes(verdicts: dict[str, list[Verdict]]) -> list[Group]:
-    """The pairs of images that look alike without being copies.
-
-    Compares all pairs, by matrix products: about a second for 20,000 images, and four times as
-    long for twice as many.
-    """
+def alike(verdicts: dict[str, list[Verdict]]) -> list[Group]:
+    """The groups of images that look alike; of copies only the first counts."""
     seen: dict[str, tuple[Member, str]] = {}
     for split, row in verdicts.items():
         for i, verdict in enumerate(row):
             if verdict.reason is None:
-                seen.setdefault(verdict.digest, (Member(split, i), verdict.look))
+                seen.setdefault(verdict.digest, (Member(split, i), verdict.hash))
     members = [member for member, _ in seen.values()]
-    looks = np.array([int(look, 16) for _, look in seen.values()], ">u8")
-    bits = np.unpackbits(looks.view(np.uint8)).reshape(-1, 64).astype(np.float32) * 2 - 1
-    pairs: list[Group] = []
-    for start in range(0, len(bits), _BLOCK):
-        # The product of two rows of +-1 is 64 minus twice the number of bits that differ.
-        close = bits[start : start + _BLOCK] @ bits[start:].T >= 64 - 2 * _ALIKE
-        pairs += [
-            (members[start + a], members[start + b])
-            for a, b in np.argwhere(np.triu(close, 1)).tolist()
-        ]
-    return pairs
+    hashes = np.array([int(hashed, 16) for _, hashed in seen.values()], np.uint64)
+    return [tuple(members[k] for k in places.tolist()) for places in lookalikes.groups(hashes)]
 
 
 def crosses_splits(group: Group) -> bool:
@@ -69,7 +57,11 @@ def crosses_classes(group: Group, splits: dict[str, Split]) -> bool:
 
 
 def describe(group: Sequence[Member], splits: dict[str, Split]) -> str:
-    """The images of a group by name, with their splits and classes."""
-    return " = ".join(
-        f"{splits[m.split].name(m.i)} ({m.split}, {splits[m.split].label_text(m.i)})" for m in group
-    )
+    """The images of a group by name, with their splits and classes; of a large one the first."""
+    named = [
+        f"{splits[m.split].name(m.i)} ({m.split}, {splits[m.split].label_text(m.i)})"
+        for m in group[:_NAMED]
+    ]
+    rest = Counter(m.split for m in group[_NAMED:])
+    more = ", ".join(f"{count} in {split}" for split, count in rest.items())
+    return " = ".join([*named, f"{len(group) - _NAMED} more ({more})"] if rest else named)

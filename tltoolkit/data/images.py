@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,13 +80,26 @@ class Split:
         """What to call image `i` in an error or a report."""
         return self.source.name(int(self.indices[i]))
 
-    def image(self, i: int) -> NDArray[np.uint8]:
+    def image(self, i: int, side: int | None = None) -> NDArray[np.uint8]:
         """Image `i` as (H, W, 3) uint8 RGB, upright, read-only. Safe to call from many threads.
+
+        Args:
+            i: which image, as a place in `indices`.
+            side: of the square, in pixels, that it will be shrunk to, where that is known: image
+                files may then be decoded at reduced scale, by the rule of `decode`. None gives
+                the image in full.
 
         Raises:
             ImageError: the image cannot be read; it names the image and the reason.
         """
-        return self.source.image(int(self.indices[i]))
+        index = int(self.indices[i])
+        if side is None or not self._source_takes_side:
+            return self.source.image(index)
+        return self.source.image(index, side=side)  # type: ignore[call-arg] # it takes one
+
+    @cached_property
+    def _source_takes_side(self) -> bool:
+        return _checks.takes(self.source.image, "side")
 
     def subset(self, indices: ArrayLike) -> "Split":
         """The images at `indices` (whole numbers, or a boolean mask of length N), in that order."""

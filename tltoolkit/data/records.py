@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tltoolkit.data.decoding import decode
+from tltoolkit.data.decoding import decode, jpeg_shape
 from tltoolkit.data.spool import Part, Spool
 
 
@@ -135,9 +135,14 @@ class Records:
         """How many images there are."""
         return len(self._places)
 
-    def image(self, index: int) -> NDArray[np.uint8]:
-        """The image as (H, W, 3) uint8 RGB."""
-        return decode(self._encoded(index), name=self.name(index), max_pixels=self._max_pixels)
+    def image(self, index: int, side: int | None = None) -> NDArray[np.uint8]:
+        """The image as (H, W, 3) uint8 RGB; `side` as in `decode`."""
+        name, limit = self.name(index), self._max_pixels
+        return decode(self._encoded(index), name=name, max_pixels=limit, side=side)
+
+    def jpeg_shape(self, index: int) -> tuple[int, int] | None:
+        """Height and width of a whole JPEG; None for another image."""
+        return jpeg_shape(self._encoded(index))
 
     def path(self, index: int) -> None:
         """Records have no file of their own."""

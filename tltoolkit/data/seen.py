@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit import _files
+from tltoolkit.data.digests import digests
 from tltoolkit.data.images import ImageData, Split
-from tltoolkit.data.verdicts import digests
 
 FORMAT = 1
 # How the data was made, and a row of 34 bytes for each image, and each group of images.
@@ -57,11 +57,10 @@ class Seen:
         Raises:
             OSError: an image cannot be read any more.
         """
-        found = digests(list(data.splits.values()))
         parts = []
-        for (name, split), texts in zip(data.splits.items(), found, strict=True):
+        for name, split in data.splits.items():
             number = SPLITS.index(name)
-            parts.append(_rows([bytes.fromhex(text) for text in texts], number, False))
+            parts.append(_rows(_image_digests(split), number, False))
             if split.groups is not None:
                 parts.append(_rows(_group_digests(split), number, True))
         return cls(
@@ -91,7 +90,7 @@ class Seen:
         Raises:
             OSError: an image cannot be read.
         """
-        return self._look_up([bytes.fromhex(text) for text in digests([split])[0]], False)
+        return self._look_up(_image_digests(split), False)
 
     def split_of_group(self, split: Split) -> NDArray[np.int64]:
         """The same of the group of each image; `NEW` where there are no groups."""
@@ -170,6 +169,13 @@ def _first_of_each(rows: Rows) -> Rows:
         rows["group"][1:] != rows["group"][:-1]
     )
     return rows[np.concatenate([[True], changed])] if len(rows) else rows
+
+
+def _image_digests(split: Split) -> list[bytes]:
+    found = digests(split.source, split.indices.tolist())
+    if None in found:
+        raise OSError(f"{split.name(found.index(None))} cannot be read any more")
+    return [bytes.fromhex(text) for text in found if text]
 
 
 def _group_digests(split: Split) -> list[bytes]:

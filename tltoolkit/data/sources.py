@@ -10,11 +10,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tltoolkit.data.decoding import decode, printable
+from tltoolkit.data.decoding import decode, jpeg_shape, printable
+from tltoolkit.data.digests import digests
 
 
 class Source(Protocol):
-    """A numbered row of images, read concurrently by many threads."""
+    """A numbered row of images, read concurrently by many threads.
+
+    An `image` that decodes files may have a second parameter, `side`, as that of `decode`. Such a
+    source then has a method `jpeg_shape` too: that of `decoding` for an index.
+    """
 
     def __len__(self) -> int: ...
 
@@ -47,9 +52,13 @@ class Files:
     def __len__(self) -> int:
         return len(self._paths)
 
-    def image(self, index: int) -> NDArray[np.uint8]:
+    def image(self, index: int, side: int | None = None) -> NDArray[np.uint8]:
         """The image as read-only (H, W, 3) uint8 RGB; ImageError names one it cannot read."""
-        return decode(self._paths[index], max_pixels=self.max_pixels)
+        return decode(self._paths[index], max_pixels=self.max_pixels, side=side)
+
+    def jpeg_shape(self, index: int) -> tuple[int, int] | None:
+        """Height and width of a whole JPEG; None for another image."""
+        return jpeg_shape(self._paths[index])
 
     def path(self, index: int) -> str:
         """The image's file."""
@@ -128,21 +137,13 @@ def same_content(source: Source, indices: NDArray[np.int64]) -> NDArray[np.int64
     """A group number for each image of `indices`, (N,): equal where the content is equal.
 
     Groups are numbered in the order in which they first occur. Only images of equal size are
-    read; one that cannot be read is a group of its own.
+    read, on all cores; one that cannot be read is a group of its own.
     """
     sizes = [source.size(int(index)) for index in indices]
     frequency = Counter(sizes)
+    frequency[None] = 0
+    shared = [int(i) for i, size in zip(indices, sizes, strict=True) if frequency[size] > 1]
+    content = dict(zip(shared, digests(source, shared), strict=True))
     groups: dict[object, int] = {}
-    numbers = np.empty(len(indices), np.int64)
-    for place, (index, size) in enumerate(zip(indices, sizes, strict=True)):
-        shared = size is not None and frequency[size] > 1
-        key = _content(source, int(index)) if shared else int(index)
-        numbers[place] = groups.setdefault(key, len(groups))
-    return numbers
-
-
-def _content(source: Source, index: int) -> object:
-    try:
-        return source.digest(index)
-    except OSError:
-        return index
+    keys = (content.get(index) or index for index in indices.tolist())
+    return np.array([groups.setdefault(key, len(groups)) for key in keys], np.int64)

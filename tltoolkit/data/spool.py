@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit import _checks
-from tltoolkit.data.decoding import decode
+from tltoolkit.data.decoding import decode, jpeg_shape
 from tltoolkit.data.sources import as_rgb
 
 # Larger than most data sets of photographs, smaller than most disks.
@@ -122,12 +122,20 @@ class SpooledImages:
         """How many images there are."""
         return len(self._spool)
 
-    def image(self, index: int) -> NDArray[np.uint8]:
-        """The image as read-only (H, W, 3) uint8 RGB; ImageError names one it cannot read."""
+    def image(self, index: int, side: int | None = None) -> NDArray[np.uint8]:
+        """The image as read-only (H, W, 3) uint8 RGB; `side` as in `decode`, of a file.
+
+        Raises:
+            ImageError: the file cannot be read; it names the image.
+        """
         content, shape = self._spool.read(index), self._shapes[index]
         if shape.any():
             return as_rgb(np.frombuffer(content, np.uint8).reshape(shape))
-        return decode(content, name=self.name(index), max_pixels=self._max_pixels)
+        return decode(content, name=self.name(index), max_pixels=self._max_pixels, side=side)
+
+    def jpeg_shape(self, index: int) -> tuple[int, int] | None:
+        """Height and width of a whole JPEG; None for another image and for pixels."""
+        return None if self._shapes[index].any() else jpeg_shape(self._spool.read(index))
 
     def path(self, index: int) -> None:
         """The images of a stream have no file of their own."""

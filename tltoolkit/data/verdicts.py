@@ -1,56 +1,60 @@
 """Decode every image once, on all cores, and keep the verdict on each."""
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm  # type: ignore[import-untyped]
-
-from tltoolkit.data.decoding import ImageError
+from tltoolkit.data import looks
+from tltoolkit.data.decoding import OVERSAMPLING, ImageError
+from tltoolkit.data.digests import remembered
 from tltoolkit.data.images import Split
 from tltoolkit.data.memory import Memory
+from tltoolkit.data.parallel import each
 
 
 class Verdict(NamedTuple):
     """What decoding an image told; `reason` is set if it cannot be read, the rest if it can."""
 
-    reason: str | None
     digest: str = ""
+    reason: str | None = None
     height: int = 0
     width: int = 0
-    look: str = ""  # perceptual hash, in hexadecimal
+    hash: str = ""  # perceptual, in hexadecimal; empty where nobody asked for it
+    brightest: float = 0.0  # this and the next two are those of `looks.Look`
+    contrast: float = 0.0
+    sharpness: float = 0.0
 
 
-def inspect(splits: Sequence[Split], *, looks: bool) -> list[list[Verdict]]:
-    """The verdict on every image of every split; `looks` asks for perceptual hashes too.
+def inspect(splits: Sequence[Split], *, hashes: bool) -> list[list[Verdict]]:
+    """The verdict on every image of every split; `hashes` asks for perceptual ones too.
 
     Shows its progress on a terminal. Verdicts on files are remembered, also when interrupted.
     """
-    jobs = [(split, i) for split in splits for i in range(len(split))]
     memory = Memory([path for split in splits for path in split.paths if path is not None])
-    pool = ThreadPoolExecutor(os.cpu_count())
+    jobs = ((split, i) for split in splits for i in range(len(split)))
+    total = sum(map(len, splits))
     try:
-        verdicts = pool.map(lambda job: _recall_or_judge(job[0], job[1], memory, looks), jobs)
-        bar = tqdm(verdicts, "checking images", len(jobs), unit="image", disable=None)
-        answers = iter(list(bar))
+        verdicts = each(
+            lambda job: _recall_or_judge(job[0], job[1], memory, hashes),
+            jobs,
+            total,
+            "checking images",
+        )
     finally:
-        pool.shutdown(cancel_futures=True)
         memory.save()
+    answers = iter(verdicts)
     return [[next(answers) for _ in range(len(split))] for split in splits]
 
 
-def _recall_or_judge(split: Split, i: int, memory: Memory, looks: bool) -> Verdict:
+def _recall_or_judge(split: Split, i: int, memory: Memory, hashes: bool) -> Verdict:
     source, index = split.source, int(split.indices[i])
     path, stamp = source.path(index), source.stamp(index)
     if path is None or stamp is None:
-        return _judge(split, i, looks)[0]
-    known = _recall(memory.get(path), stamp)
-    if known is not None and (known.reason or known.look or not looks):
+        return _judge(split, i, hashes, None)[0]
+    entry = memory.get(path)
+    known = _recall(entry, stamp)
+    if known is not None and (known.reason or known.hash or not hashes):
         return known
-    verdict, lasting = _judge(split, i, looks)
+    verdict, lasting = _judge(split, i, hashes, remembered(entry, stamp))
     if lasting:
         memory.put(path, [stamp, *verdict])
     return verdict
@@ -62,45 +66,26 @@ def _recall(entry: Any, stamp: list[int]) -> Verdict | None:
     return None
 
 
-def _judge(split: Split, i: int, looks: bool) -> tuple[Verdict, bool]:
+def _judge(split: Split, i: int, hashes: bool, digest: str | None) -> tuple[Verdict, bool]:
     """The verdict, and whether it lasts: one about the content does, a system error may pass."""
+    source, index = split.source, int(split.indices[i])
     try:
-        image = split.image(i)
-        digest = split.source.digest(int(split.indices[i]))
+        # A JPEG that is damaged is refused at reduced scale too.
+        image = split.image(i, looks.SIDE)
+        height, width = image.shape[:2]
+        if min(height, width) >= OVERSAMPLING * looks.SIDE and hasattr(source, "jpeg_shape"):
+            height, width = source.jpeg_shape(index) or (height, width)
+        digest = digest or source.digest(index)
     except ImageError as error:
-        return Verdict(error.reason), getattr(error.__cause__, "errno", None) is None
+        return Verdict(reason=error.reason), _lasts(error.__cause__)
     except OSError as error:
-        return Verdict(error.strerror or str(error)), False
-    height, width = image.shape[:2]
-    return Verdict(None, digest, height, width, _look(image) if looks else ""), True
+        return Verdict(reason=error.strerror or str(error)), False
+    levels = looks.grey(image)
+    hashed = looks.perceptual_hash(levels) if hashes else ""
+    figures = (round(figure, 4) for figure in looks.look(levels))
+    return Verdict(digest, None, height, width, hashed, *figures), True
 
 
-def _look(image: NDArray[np.uint8]) -> str:
-    """64-bit perceptual hash: the signs of low frequencies of the grey image."""
-    import imagehash
-    from PIL import Image
-
-    return str(imagehash.phash(Image.fromarray(image)))
-
-
-def digests(splits: Sequence[Split]) -> list[list[str]]:
-    """The digest of every image of every split, read anew only where no verdict is remembered.
-
-    Raises:
-        OSError: an image cannot be read.
-    """
-    memory = Memory([path for split in splits for path in split.paths if path is not None])
-
-    def digest(job: tuple[Split, int]) -> str:
-        source, index = job[0].source, job[1]
-        path, stamp = source.path(index), source.stamp(index)
-        if path is not None and stamp is None:
-            raise OSError(f"{source.name(index)} is no regular file")
-        known = _recall(memory.get(path), stamp) if path is not None and stamp else None
-        return known.digest if known and known.digest else source.digest(index)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [
-            list(pool.map(digest, [(split, index) for index in split.indices.tolist()]))
-            for split in splits
-        ]
+def _lasts(cause: BaseException | None) -> bool:
+    """Whether an image that is unreadable now will be so tomorrow."""
+    return not isinstance(cause, ImportError) and getattr(cause, "errno", None) is None

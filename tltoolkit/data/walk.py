@@ -5,9 +5,36 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
-# What operating systems leave in folders besides hidden files.
-_LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
-SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+# What operating systems and network disks leave in folders besides hidden files.
+_LITTER = {
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "$recycle.bin",
+    "recycler",
+    "system volume information",
+    "__macosx",
+    "icon\r",
+    "lost+found",
+    "@eadir",
+    "#recycle",
+    "#snapshot",
+    "@recycle",
+    "@recently-snapshot",
+}
+SUFFIXES = {
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".gif",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".heic",
+    ".heif",
+    ".avif",
+}
 
 
 def visible(folder: str, skipped: Counter[str]) -> Iterator["os.DirEntry[str]"]:
