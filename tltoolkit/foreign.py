@@ -12,7 +12,10 @@ from keras.src.backend.common import global_state
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from tltoolkit import _checks, _files, verified
+from tltoolkit.augment import Preparation
+from tltoolkit.augment.preparation import agreed
 from tltoolkit.evaluation import Decision
+from tltoolkit.model import note_preparation
 from tltoolkit.network import network_of
 from tltoolkit.predictor import Predictor
 
@@ -21,7 +24,14 @@ CODE = ("Lambda", "__lambda__", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModu
 _DAMAGE = (*verified.DAMAGE, zipfile.BadZipFile, EOFError, AttributeError, RecursionError)
 
 
-def load(path: str | Path, class_names: Sequence[str], multi_label: bool = False) -> Predictor:
+def load(
+    path: str | Path,
+    class_names: Sequence[str],
+    multi_label: bool = False,
+    *,
+    fit: str | None = None,
+    normalise: Any = None,
+) -> Predictor:
     """Read a classifier that Keras saved, such as `model.keras` of a run with your own model.
 
     Its layers must be Keras' own, or registered by code that you have imported
@@ -32,12 +42,17 @@ def load(path: str | Path, class_names: Sequence[str], multi_label: bool = False
         path: A local `.keras` file.
         class_names: Names of the C classes in the order of the model's scores.
         multi_label: Whether an image may have several labels.
+        fit: How the model's images become square, as in `build_classifier`; None is what
+            `fine_tune` noted in the file, or else `"squash"`.
+        normalise: What is done to their pixels before, as in `build_classifier`; None likewise.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: A link, a layer with code in it, sizes that do not fit, or a model of another
-            form than from one image to one row of scores.
+        ValueError: A link, a layer with code in it, sizes that do not fit, a model of another
+            form than from one image to one row of scores, or another `fit` or `normalise` than
+            it was trained with.
     """
+    asked = Preparation(fit=fit, normalise=normalise)
     source = _files.local(path)
     if source.suffix != ".keras":
         raise _checks.fail("path", "a .keras file", str(path))
@@ -47,6 +62,7 @@ def load(path: str | Path, class_names: Sequence[str], multi_label: bool = False
             _files.check_archive(archive)
             config = _files.parse_json(archive.read("config.json"), "config.json")
             _check_code(config)
+            noted = verified.preparation(archive)
             with archive.open("model.weights.h5") as member, h5py.File(member) as file:
                 stored = [array.shape for array in _model_arrays(file)]
         # Keras' own `safe_mode=True` gives way to what the process has opted for.
@@ -57,6 +73,8 @@ def load(path: str | Path, class_names: Sequence[str], multi_label: bool = False
         first = str(error).strip().split("\n")[0]
         raise ValueError(f"{source} is not loaded: {first}") from error
     verified.check_finite(model, source)
+    rule = "left out or {}={!r}, what it was trained with"
+    note_preparation(model, agreed(noted, asked, "fit, normalise", rule))
     network_of(model).check_classes("class_names", tuple(class_names), multi_label)
     decision = Decision(multi_label=multi_label)
     return Predictor(model=model, class_names=tuple(class_names), decision=decision)

@@ -1,14 +1,16 @@
 """One view of every classifier that can be trained or asked: ours and the user's own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
 import numpy as np
 
-from tltoolkit import _checks, freezing, graph
-from tltoolkit.model import LOGITS, Settings, blocks
+from tltoolkit import _checks, augment, freezing, graph
+from tltoolkit.augment import Preparation
+from tltoolkit.augment.preparation import settle
+from tltoolkit.model import LOGITS, Settings, blocks, preparation_of
 
 PROBABILITIES = ("softmax", "sigmoid")
 
@@ -26,6 +28,7 @@ class Network:
         image_size: Side of the square images in pixels.
         classes: C.
         settings: Those of `build_classifier`, or None.
+        preparation: What every image goes through before.
     """
 
     model: Any
@@ -35,6 +38,24 @@ class Network:
     image_size: int
     classes: int
     settings: Settings | None
+    preparation: Preparation = field(default_factory=Preparation)
+
+    @property
+    def plain(self) -> augment.Pipeline:
+        """Images as the model takes them, nothing random."""
+        return augment.Pipeline(None, self.image_size, first=self.preparation)
+
+    def shown(self, name: str, pipeline: augment.Pipeline) -> "tuple[Network, augment.Pipeline]":
+        """The network and the pipeline, each with what the other says of every image.
+
+        Raises:
+            ValueError: They differ in that, or in the size of images; `name` is the argument.
+        """
+        if pipeline.image_size != self.image_size:
+            rule = f"a pipeline with the model's image_size {self.image_size}"
+            raise _checks.fail(name, rule, pipeline.image_size)
+        preparation, pipeline = settle(name, self.preparation, pipeline)
+        return replace(self, preparation=preparation), pipeline
 
     def check_classes(self, name: str, class_names: tuple[str, ...], multi_label: bool) -> None:
         """Raise ValueError unless data with these classes fits."""
@@ -94,6 +115,7 @@ def network_of(model: Any) -> Network:
         image_size=size,
         classes=classes,
         settings=settings,
+        preparation=preparation_of(model),
     )
 
 
@@ -113,6 +135,7 @@ def _subclassed(model: Any) -> Network:
         image_size=size,
         classes=classes,
         settings=None,
+        preparation=preparation_of(model),
     )
 
 

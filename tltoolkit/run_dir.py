@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tltoolkit import _files, artifact, started, verified
 from tltoolkit.callbacks import checkpoint
+from tltoolkit.model import note_preparation
 from tltoolkit.run import Run
 
 STARTED = artifact.STARTED
@@ -124,6 +126,8 @@ def finished(target: Path, model: Any) -> Run:
         if verified.sha256(foreign) != record["model_sha256"]:
             raise ValueError(f"{foreign} is not the file that was saved: its hash differs")
         model.load_weights(foreign)
+        with zipfile.ZipFile(foreign) as archive:
+            note_preparation(model, verified.preparation(archive))
     else:
         loaded = artifact.load(target).model
         model.set_weights(loaded.get_weights())
