@@ -12,6 +12,7 @@ from tltoolkit.augment.figure import preview
 from tltoolkit.augment.images import resize
 from tltoolkit.augment.mixing import cutmix, mixup
 from tltoolkit.augment.pipeline import Pipeline, views
+from tltoolkit.augment.preparation import Preparation
 from tltoolkit.augment.presets import PRESETS, choose, preset
 
 # The transforms load albumentations and the layers load Keras: only when first used.
@@ -26,6 +27,7 @@ __all__ = [
     "PRESETS",
     "Batches",
     "Pipeline",
+    "Preparation",
     "choose",
     "cutmix",
     "feed",

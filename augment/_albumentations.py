@@ -19,9 +19,38 @@ import numpy as np
 
 from tltoolkit import _checks
 
-__all__ = ["A", "compose", "from_node", "text", "to_node"]
+__all__ = ["PLAIN", "A", "as_node", "compose", "from_node", "is_plain", "text", "to_node"]
 
 _OURS = ("GlobalContrast", "LocalContrast")
+# Transforms that a stored classifier may name: they read no file, run no code, and do the same
+# to every image where their parameters leave them no choice.
+PLAIN = (
+    *_OURS,
+    "AutoContrast",
+    "CLAHE",
+    "CenterCrop",
+    "Crop",
+    "Downscale",
+    "Equalize",
+    "HorizontalFlip",
+    "InvertImg",
+    "LongestMaxSize",
+    "PadIfNeeded",
+    "Posterize",
+    "RandomBrightnessContrast",
+    "RandomGamma",
+    "Resize",
+    "SmallestMaxSize",
+    "Solarize",
+    "ToGray",
+    "ToRGB",
+    "ToSepia",
+    "Transpose",
+    "UnsharpMask",
+    "VerticalFlip",
+)
+# Largest number in their parameters, in pixels or grey levels: more would take all memory.
+_LARGEST = 4096
 _KINDS = (A.BasicTransform, A.BaseCompose)
 NO_FUNCTIONS = A.Lambda().custom_apply_fns
 
@@ -48,6 +77,32 @@ def to_node(transform: Any) -> dict[str, dict[str, Any]]:
     if isinstance(transform, A.BaseCompose):
         args["transforms"] = [to_node(child) for child in transform.transforms]
     return {name: args}
+
+
+def as_node(transform: Any) -> Any:
+    """`to_node`, or the transform itself where it cannot be plain data."""
+    try:
+        return to_node(transform)
+    except (ValueError, AttributeError, TypeError):
+        return transform
+
+
+def is_plain(node: Any) -> bool:
+    """Whether a node is one of `PLAIN`, always runs, and has no absurd number in it."""
+    if not isinstance(node, dict) or len(node) != 1:
+        return False
+    ((name, args),) = node.items()
+    if name not in PLAIN or not isinstance(args, dict) or args.get("p", 1) != 1:
+        return False
+    return all(abs(number) <= _LARGEST for number in _numbers(args))
+
+
+def _numbers(value: Any) -> list[float]:
+    """Every number in plain data."""
+    if isinstance(value, int | float):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [number for one in inner for number in _numbers(one)]
 
 
 def from_node(node: Any) -> Any:

@@ -9,6 +9,7 @@ from tltoolkit import _checks
 from tltoolkit.augment import keys
 from tltoolkit.augment.labels import Source, reader
 from tltoolkit.augment.pipeline import Pipeline
+from tltoolkit.augment.preparation import Preparation, settle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,10 +24,12 @@ def preview(
     versions: int = 5,
     indices: Sequence[int] | None = None,
     seed: int = 0,
+    preparation: Preparation | None = None,
 ) -> "Figure":
     """Draw a grid: one image per row, the original on the left, augmented versions beside it.
 
-    The versions are those of epochs 0, 1, 2, ..., as training sees them.
+    "plain" is what validation, evaluation and prediction see of it, nothing random; the versions
+    are those of epochs 0, 1, 2, ..., as training sees them.
 
     Args:
         source: `len(source)` images, `source.image(i)` gives the i-th.
@@ -35,6 +38,8 @@ def preview(
         versions: augmented versions of each, >= 1.
         indices: which images; None draws n at random.
         seed: of that draw, >= 0.
+        preparation: of the classifier that the pipeline is for, as `tl.preparation_of(model)`
+            tells it; None takes what the pipeline says.
 
     Returns:
         A matplotlib Figure; `figure.savefig("preview.png")` writes it.
@@ -51,19 +56,22 @@ def preview(
     _checks.integer("n", n, 1)
     _checks.integer("versions", versions, 1)
     chosen = _choose(len(source), n, indices, seed)
-    width, height = 1.6 * (versions + 1), 1.6 * len(chosen) + 0.3
+    _, pipeline = settle("pipeline", preparation or Preparation(), pipeline)
+    width, height = 1.6 * (versions + 2), 1.6 * len(chosen) + 0.3
     figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
-    axes = figure.subplots(len(chosen), versions + 1, squeeze=False)
+    axes = figure.subplots(len(chosen), versions + 2, squeeze=False)
     for i, row in zip(chosen, axes, strict=True):
         _draw_row(row, source, pipeline, i)
-    for column, axis in enumerate(axes[0]):
-        axis.set_title(f"epoch {column - 1}" if column else "original", fontsize=9)
+    titles = ["original", "plain", *(f"epoch {epoch}" for epoch in range(versions))]
+    for title, axis in zip(titles, axes[0], strict=True):
+        axis.set_title(title, fontsize=9)
     return figure
 
 
 def _draw_row(row: Sequence["Axes"], source: Source, pipeline: Pipeline, i: int) -> None:
     original = reader(source, pipeline.image_size)(i)
-    pictures = [original, *(pipeline(original, epoch, i) for epoch in range(len(row) - 1))]
+    versions = (pipeline(original, epoch, i) for epoch in range(len(row) - 2))
+    pictures = [original, pipeline.plain(original), *versions]
     for axis, picture in zip(row, pictures, strict=True):
         axis.imshow(picture)
         axis.set_xticks([])

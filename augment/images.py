@@ -8,10 +8,13 @@ from numpy.typing import NDArray
 
 from tltoolkit import _checks
 
-FITS = ("squash", "crop", "pad")
+SQUASH = "squash"
+FITS = (SQUASH, "crop", "pad")
+# Longest side that is padded as it is; a strip of 1 x 100,000 pixels would become 30 GB.
+LARGEST = 4096
 
 
-def resize(image: NDArray[np.uint8], size: int, fit: str = "squash") -> NDArray[np.uint8]:
+def resize(image: NDArray[np.uint8], size: int, fit: str = SQUASH) -> NDArray[np.uint8]:
     """Make an image square, the same way for training, evaluation, prediction and caches.
 
     Sides that shrink are averaged over areas, so nothing aliases; sides that grow are interpolated
@@ -21,7 +24,8 @@ def resize(image: NDArray[np.uint8], size: int, fit: str = "squash") -> NDArray[
         image: (H, W, 3) uint8.
         size: side of the result in pixels, >= 1.
         fit: "squash" keeps the whole picture and gives up its proportions; "crop" keeps the
-            proportions and the central square; "pad" keeps both and adds black bars.
+            proportions and the central square; "pad" keeps both and adds black bars (around
+            an image that is shrunk first where a side is longer than `LARGEST`).
 
     Returns:
         (size, size, 3) uint8.
@@ -32,7 +36,7 @@ def resize(image: NDArray[np.uint8], size: int, fit: str = "squash") -> NDArray[
     check_image(image)
     _checks.integer("size", size, 1)
     _checks.one_of("fit", fit, FITS)
-    return scale(_square(image, fit), size)
+    return scale(square(image, fit), size)
 
 
 def scale(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -49,19 +53,31 @@ def scale(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return result
 
 
-def _square(image: NDArray[np.uint8], fit: str) -> NDArray[np.uint8]:
+def square(image: NDArray[np.uint8], fit: str) -> NDArray[np.uint8]:
+    """The part of `resize` that keeps proportions: cropped or padded to a square, or as it was."""
     height, width = image.shape[:2]
     if fit == "crop":
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
         return image[top : top + side, left : left + side]
     if fit == "pad":
+        if max(height, width) > LARGEST:
+            image = _shrunk(image)
+            height, width = image.shape[:2]
         side = max(height, width)
         top, left = (side - height) // 2, (side - width) // 2
         square = np.zeros((side, side, 3), np.uint8)
         square[top : top + height, left : left + width] = image
         return square
     return image
+
+
+def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image with its longest side at `LARGEST`."""
+    height, width = image.shape[:2]
+    factor = LARGEST / max(height, width)
+    sides = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return cv2.resize(image, sides, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 def check_image(image: Any, advice: str = "") -> None:

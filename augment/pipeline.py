@@ -4,13 +4,15 @@ import copy
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit import _checks
-from tltoolkit.augment import images, keys
+from tltoolkit.augment import images, keys, parts
+from tltoolkit.augment.preparation import Preparation
 
 Transforms = Callable[..., Any] | Sequence[Any] | None
 
@@ -25,6 +27,9 @@ class Pipeline:
     The random numbers of an image depend on (seed, epoch, index) alone. Within an image every
     transform draws its own, so that two flips of the same probability are independent.
 
+    What it does to every image alike, its `preparation`, becomes part of the classifier that is
+    trained with it, and so reaches validation, evaluation and prediction, too.
+
     Args:
         transforms: what happens before the final resize. None; a list of albumentations
             transforms; an `albumentations.Compose`, used as it is (a seed of its own is
@@ -35,7 +40,10 @@ class Pipeline:
             more, see `labels.Source`.
         image_size: side of the result in pixels, >= 1.
         seed: integer >= 0.
-        fit: how the final `resize` makes a square: "squash", "crop" or "pad".
+        fit: how the final `resize` makes a square: "squash", "crop" or "pad". None leaves it
+            to the classifier, and is "squash" where that says nothing either.
+        first: what happens before the transforms, which are then for training alone, all of
+            them. None looks which of them do the same to every image, by trying.
 
     Raises:
         TypeError: for transforms of another kind.
@@ -43,16 +51,29 @@ class Pipeline:
     """
 
     def __init__(
-        self, transforms: Transforms, image_size: int, seed: int = 0, *, fit: str = "squash"
+        self,
+        transforms: Transforms,
+        image_size: int,
+        seed: int = 0,
+        *,
+        fit: str | None = None,
+        first: Preparation | None = None,
     ) -> None:
         _checks.integer("image_size", image_size, 1)
         _checks.integer("seed", seed, 0)
-        _checks.one_of("fit", fit, images.FITS)
+        if first is not None:
+            _checks.instance("first", first, Preparation, "an augment.Preparation")
+            if fit is not None:
+                raise _checks.fail("fit", "left out where `first` is given", fit)
+            fit = first.fit
+        if fit is not None:
+            _checks.one_of("fit", fit, images.FITS)
         self.transforms = _as_callable(transforms)
         self.image_size = int(image_size)
         self.seed = int(seed)
         self.fit = fit
-        self._takes_rng = self.transforms is not None and _checks.takes(self.transforms, "rng")
+        self.first = first
+        self._takes_rng = parts.takes_rng(self.transforms)
         self._local = threading.local()
 
     def __call__(
@@ -72,24 +93,61 @@ class Pipeline:
             ValueError: if the image, or what the transforms make of it, is of another kind.
         """
         images.check_image(image)
-        if self.transforms is not None:
+        normalise, transforms = self._own_copies()
+        for transform in normalise:
+            # Whatever is done to every image alike is done with the same numbers.
+            image = _transformed(transform, image, keys.keyed(0, keys.AUGMENT))
+        if transforms is not None:
+            if self.first is not None:
+                image = images.square(image, self._fit)
             rng = keys.keyed(self.seed, keys.AUGMENT, epoch, index)
-            image = self._transform(image, rng)
-            images.check_image(image, _ADVICE)
-        return images.resize(image, self.image_size, self.fit)
+            image = _transformed(transforms, image, rng, self._takes_rng)
+        return images.resize(image, self.image_size, self._fit)
 
-    def _transform(self, image: NDArray[np.uint8], rng: np.random.Generator) -> Any:
-        transform = self._own_copy()
-        if hasattr(transform, "set_random_state"):
-            transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
-        result = transform(image=image, rng=rng) if self._takes_rng else transform(image=image)
-        return result["image"] if isinstance(result, Mapping) else result
+    @property
+    def _fit(self) -> str:
+        return self.fit or images.SQUASH
 
-    def _own_copy(self) -> Any:
-        # Transforms keep state during a call, so every thread works on a copy of its own.
-        if not hasattr(self._local, "transforms"):
-            self._local.transforms = copy.deepcopy(self.transforms)
-        return self._local.transforms
+    def _own_copies(self) -> tuple[list[Any], Any]:
+        # Transforms keep state during a call, so every thread works on copies of its own.
+        if not hasattr(self._local, "copies"):
+            normalise = [] if self.first is None else self.first.transforms
+            self._local.copies = copy.deepcopy((normalise, self.transforms))
+        copies: tuple[list[Any], Any] = self._local.copies
+        return copies
+
+    @cached_property
+    def preparation(self) -> Preparation:
+        """What it says of every image alike: its `fit`, and transforms that are not random."""
+        if self.first is not None:
+            return self.first
+        alike = [part.transform for part in self._parts if part.alike]
+        return Preparation(fit=self.fit, normalise=alike or None)
+
+    @property
+    def random(self) -> bool:
+        """Whether there is more to it than its preparation."""
+        if self.first is not None:
+            return self.transforms is not None
+        return not all(part.alike for part in self._parts)
+
+    @cached_property
+    def _parts(self) -> list[parts.Part]:
+        return parts.parts(self.transforms)
+
+    @property
+    def plain(self) -> "Pipeline":
+        """What it does without anything random."""
+        return Pipeline(None, self.image_size, first=self.preparation)
+
+    def prepared(self, preparation: Preparation) -> "Pipeline":
+        """The same transforms for images of a classifier with this preparation; see `settle`."""
+        said = self.preparation
+        if preparation == said:
+            return self
+        if self.first is None and said.normalise is not None:
+            return Pipeline(self.transforms, self.image_size, self.seed, fit=preparation.fit)
+        return Pipeline(self.transforms, self.image_size, self.seed, first=preparation)
 
     def to_yaml(self) -> str:
         """The pipeline, its seed and every parameter as YAML text.
@@ -116,7 +174,11 @@ class Pipeline:
         return storage.parse(text)
 
     def __repr__(self) -> str:
-        head = f"Pipeline(image_size={self.image_size}, seed={self.seed}, fit={self.fit!r}"
+        head = f"Pipeline(image_size={self.image_size}, seed={self.seed}, fit={self._fit!r}"
+        if self.first is not None and self.first.normalise:
+            head += f", normalise={list(self.first.normalise)}"
+        if self.first is not None and self.first.fit is not None and self.transforms is not None:
+            head += ", square first"
         if self.transforms is None:
             return head + ")"
         return f"{head}, transforms={_shown(self.transforms)})"
@@ -139,7 +201,8 @@ def views(
         pipeline: what makes the versions.
         n: how many, >= 1.
         index: which image of the data it is; another index draws other versions.
-        plain: whether the first version is the image itself, resized and not augmented.
+        plain: whether the first version is the image with nothing random, as evaluation and
+            prediction show it.
 
     Returns:
         (n, image_size, image_size, 3) uint8. Version v is `pipeline(image, v, index)`, but for
@@ -151,7 +214,7 @@ def views(
     _checks.integer("n", n, 1)
     result = [pipeline(image, view, index) for view in range(int(plain), n)]
     if plain:
-        result.insert(0, images.resize(image, pipeline.image_size, pipeline.fit))
+        result.insert(0, pipeline.plain(image))
     return np.stack(result)
 
 
@@ -166,6 +229,17 @@ def _as_callable(transforms: Transforms) -> Callable[..., Any] | None:
     raise TypeError(
         str(_checks.fail("transforms", "None, a list of transforms or a callable", transforms))
     )
+
+
+def _transformed(
+    transform: Any, image: NDArray[np.uint8], rng: np.random.Generator, takes_rng: bool = False
+) -> Any:
+    if hasattr(transform, "set_random_state"):
+        transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+    result = transform(image=image, rng=rng) if takes_rng else transform(image=image)
+    result = result["image"] if isinstance(result, Mapping) else result
+    images.check_image(result, _ADVICE)
+    return result
 
 
 def _shown(transforms: Any) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tltoolkit import _checks
 from tltoolkit.augment.pipeline import Pipeline
+from tltoolkit.augment.preparation import Preparation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,8 @@ def preset(
     Set `horizontal_flip=False` for characters, signs and whatever else changes its meaning in a
     mirror; set `vertical_flip=True` for satellite and microscope images, which have no top.
 
+    How an image becomes square is the classifier's (`build_classifier(fit=...)`), and comes first.
+
     Args:
         name: one of `PRESETS`.
         image_size: side of the result in pixels, >= 1.
@@ -90,12 +93,13 @@ def preset(
     """
     _checks.one_of("name", name, PRESETS)
     _checks.integer("image_size", image_size, 1)
+    first = Preparation()  # all that follows is for training alone
     if name == "none":
-        return Pipeline(None, image_size, seed)
+        return Pipeline(None, image_size, seed, first=first)
     flips = _flips(horizontal_flip, vertical_flip)
     if name == "trivial":
-        return Pipeline(_trivial(image_size, flips), image_size, seed)
-    return Pipeline(_recipe(STRENGTHS[name], image_size, flips), image_size, seed)
+        return Pipeline(_trivial(image_size, flips), image_size, seed, first=first)
+    return Pipeline(_recipe(STRENGTHS[name], image_size, flips), image_size, seed, first=first)
 
 
 def choose(class_counts: Sequence[int] | NDArray[np.int64]) -> str:

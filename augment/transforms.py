@@ -1,7 +1,7 @@
 """Contrast normalisation as albumentations transforms.
 
-A model must see ever after what it was trained on: use these in the pipelines of evaluation and
-prediction too, or take the Keras layers of `layers`, which are saved with the model.
+A model must see ever after what it was trained on: a classifier that is trained with these keeps
+them, see `Preparation`. The Keras layers of `layers` do the same within a model.
 """
 
 from typing import Any

@@ -25,11 +25,12 @@ def grid(figure, columns):
 
 def test_originals_and_versions(tmp_path):
     figure = augment.preview(Source(), PIPELINE, indices=[2, 1], versions=3)
-    axes = grid(figure, 4)
-    assert axes.shape == (2, 4)
-    assert [axis.get_title() for axis in axes[0]] == ["original", "epoch 0", "epoch 1", "epoch 2"]
+    axes = grid(figure, 5)
+    assert axes.shape == (2, 5)
+    titles = ["original", "plain", "epoch 0", "epoch 1", "epoch 2"]
+    assert [axis.get_title() for axis in axes[0]] == titles
     assert [axis.get_ylabel() for axis in axes[:, 0]] == ["cat", "dog"]
-    shown = axes[0, 2].images[0].get_array()
+    shown = axes[0, 3].images[0].get_array()
     np.testing.assert_array_equal(shown, PIPELINE(Source().image(2), 1, 2))
     np.testing.assert_array_equal(axes[1, 0].images[0].get_array(), Source().image(1))
     figure.savefig(tmp_path / "preview.png")
@@ -39,7 +40,7 @@ def test_originals_and_versions(tmp_path):
 def test_a_random_choice_is_repeatable_and_no_more_than_there_is():
     def names(**options):
         return [
-            a.get_ylabel() for a in grid(augment.preview(Source(), PIPELINE, **options), 6)[:, 0]
+            a.get_ylabel() for a in grid(augment.preview(Source(), PIPELINE, **options), 7)[:, 0]
         ]
 
     assert names() == ["cat", "dog", "cat"]
@@ -52,7 +53,7 @@ def test_several_labels_and_none():
         labels = np.array([[1, 1], [0, 1], [0, 0]])
 
     figure = augment.preview(Several(), PIPELINE, indices=[0, 1, 2], versions=1)
-    assert [axis.get_ylabel() for axis in grid(figure, 2)[:, 0]] == ["cat, dog", "dog", ""]
+    assert [axis.get_ylabel() for axis in grid(figure, 3)[:, 0]] == ["cat, dog", "dog", ""]
     bare = type("Bare", (), {"__len__": Source.__len__, "image": Source.image})()
     figure = augment.preview(bare, PIPELINE, indices=[1], versions=1)
     assert figure.axes[0].get_ylabel() == "1"

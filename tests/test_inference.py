@@ -55,7 +55,7 @@ def test_a_report_knows_its_images() -> None:
     ("options", "message"),
     [
         ({"views": 0}, "`views` must be an integer >= 1"),
-        ({"views": 2}, "`views` must be above 1 with a pipeline, and 1 without"),
+        ({"views": 2}, "`views` must be above 1 with a random pipeline, and 1 without"),
         ({"pipeline": tl.augment.preset("light", SIZE)}, "`views` must be above 1 with"),
         ({"pipeline": tl.augment.preset("light", 32), "views": 2}, "the model's image_size 16"),
         ({"batch_size": 0}, "`batch_size` must be an integer >= 1"),

@@ -113,7 +113,7 @@ def test_a_users_own_model_answers_with_probabilities() -> None:
     [
         ({"min_confidence": 2}, "`min_confidence` must be a finite number"),
         ({"batch_size": 0}, "`batch_size` must be an integer >= 1"),
-        ({"views": 2}, "`views` must be above 1 with a pipeline, and 1 without"),
+        ({"views": 2}, "`views` must be above 1 with a random pipeline, and 1 without"),
         ({"pipeline": tl.augment.preset("light", SIZE)}, "`views` must be above 1"),
         ({"pipeline": tl.augment.preset("light", 8), "views": 2}, "the model's image_size 32"),
     ],

@@ -36,6 +36,7 @@ _NAMES = {
     "fine_tune": "train",
     "freeze": "model",
     "load": "artifact",
+    "preparation_of": "model",
     "refit": "refitting",
     "save": "artifact",
 }

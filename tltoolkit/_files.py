@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 DEEPEST = 40  # levels of YAML; a composition of transforms within another takes four
 # Bytes of a file of weights, and of settings, that are read at all.
 LIMIT, TEXT_LIMIT = 8 * 2**30, 64 * 2**20
-MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
+# What tltoolkit knows of a user's own model, beside what Keras writes.
+BESIDE = "tltoolkit.json"
+MEMBERS = (BESIDE, "metadata.json", "config.json", "model.weights.h5")
 # They are stored as they are; only its short JSON may shrink.
 EXPANSION = 100
 _ROOM = 2**20
@@ -144,8 +146,9 @@ def check_archive(archive: zipfile.ZipFile) -> None:
     """Look at what the members of a `.keras` file would take, before any of them is read.
 
     Raises:
-        ValueError: A member that Keras does not write, a text larger than `TEXT_LIMIT`, or one
-            that hardly takes any room in the file for what it says that it holds.
+        ValueError: A member that neither Keras nor this package writes, a text larger than
+            `TEXT_LIMIT`, or one that hardly takes any room in the file for what it says that it
+            holds.
     """
     for member in archive.infolist():
         if member.filename not in MEMBERS:

@@ -11,7 +11,7 @@ from typing import Any
 from tltoolkit import _checks, _files, verified
 from tltoolkit.data.seen import Seen
 from tltoolkit.evaluation import Decision
-from tltoolkit.model import settings_of
+from tltoolkit.model import preparation_of, settings_of
 from tltoolkit.predictor import Predictor
 from tltoolkit.verified import sha256
 
@@ -51,9 +51,11 @@ def save(
 
     Raises:
         FileExistsError: The directory holds something.
-        ValueError: `class_names` are not the model's.
+        ValueError: `class_names` are not the model's, or what its images go through cannot be
+            written.
     """
     settings = settings_of(model)
+    settings.preparation.to_dict()  # found before a directory is made
     if class_names is not None and tuple(class_names) != settings.class_names:
         raise _checks.fail("class_names", f"the model's {settings.class_names}", class_names)
     if decision is not None and decision.multi_label != settings.multi_label:
@@ -112,6 +114,7 @@ def write(model: Any, directory: Path, decision: Decision | None = None) -> None
     """
     if not hasattr(model, "tltoolkit_settings"):
         model.save(directory / FOREIGN)
+        verified.write_preparation(directory / FOREIGN, preparation_of(model))
         return
     model.save_weights(directory / WEIGHTS)
     write_json(directory / SETTINGS, settings_of(model).to_dict())

@@ -129,6 +129,7 @@ def estimate(
     """
     network = network_for(model, data, from_logits)
     pipeline = pipeline_of(augment, network.image_size, data.train.class_counts, seed)
+    network, pipeline = network.shown("augment", pipeline)
     job = dataclasses.replace(
         trial(network, data.train, batch_size=batch_size, seed=seed, pipeline=pipeline),
         features=Features(storage=Storage(memory_gb=cache_gb, dtype=cache_dtype)),

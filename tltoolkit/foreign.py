@@ -15,7 +15,10 @@ from keras.src.saving.saving_lib import H5IOStore
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from tltoolkit import _checks, _files, verified
+from tltoolkit.augment import Preparation
+from tltoolkit.augment.preparation import agreed
 from tltoolkit.evaluation import Decision
+from tltoolkit.model import note_preparation
 from tltoolkit.predictor import Predictor
 
 # Keras layers that hold code or run a graph from elsewhere.
@@ -31,6 +34,8 @@ def load(
     multi_label: bool = False,
     *,
     from_logits: bool | str = "auto",
+    fit: str | None = None,
+    normalise: Any = None,
 ) -> Predictor:
     """Read a classifier that Keras saved, such as `model.keras` of a run with your own model.
 
@@ -43,12 +48,17 @@ def load(
         class_names: Names of the C classes in the order of the model's scores.
         multi_label: Whether an image may have several labels.
         from_logits: Whether the model's outputs are logits; `"auto"` tells as `tl.evaluate` does.
+        fit: How the model's images become square, as in `build_classifier`; None is what
+            `fine_tune` noted in the file, or else `"squash"`.
+        normalise: What is done to their pixels before, as in `build_classifier`; None likewise.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: A link, a layer with code in it or that nobody registered, sizes that do not
-            fit, or a model of another form than from one image to one row of scores.
+            fit, a model of another form than from one image to one row of scores, or another
+            `fit` or `normalise` than it was trained with.
     """
+    asked = Preparation(fit=fit, normalise=normalise)
     source = _files.local(path)
     if source.suffix != ".keras":
         raise _checks.fail("path", "a .keras file", str(path))
@@ -58,6 +68,7 @@ def load(
             _files.check_archive(archive)
             config = _files.parse_json(archive.read("config.json"), "config.json")
             _check_code(config)
+            noted = verified.preparation(archive)
             with archive.open("model.weights.h5") as member, h5py.File(member) as file:
                 stored = [array.shape for array in _model_arrays(file)]
         # Keras' own `safe_mode=True` gives way to what the process has opted for.
@@ -67,6 +78,8 @@ def load(
     except _DAMAGE as error:
         raise ValueError(f"{source} is not loaded: {_reason(error)}") from error
     verified.check_finite(model, source)
+    rule = "left out or {}={!r}, what it was trained with"
+    note_preparation(model, agreed(noted, asked, "fit, normalise", rule))
     predictor = Predictor(
         model=model,
         class_names=tuple(class_names),

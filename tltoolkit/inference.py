@@ -41,15 +41,19 @@ def predict_proba(
         batch_size: Images per forward pass.
         multi_label: Whether an image may have several labels: logits then become probabilities
             by a sigmoid.
-        pipeline: An `augment.Pipeline` for test-time augmentation; None shows images as they are.
-        views: How many versions of each image to average over, >= 1; the first is the plain
-            one, the others are those that `pipeline` makes in epochs 1, 2, ...
+        pipeline: An `augment.Pipeline`. What it does to every image alike (`fit`, transforms
+            that are not random) is done to each version, what is random to all but the first.
+            None prepares images as the classifier does.
+        views: How many versions of each image to average over, >= 1, as test-time augmentation;
+            the first is the plain one, the others are those that `pipeline` makes in epochs 1,
+            2, ...
         from_logits: Whether the outputs of your own model are logits; `"auto"` tells by its graph
             and by what it says of a few test images, and warns where that is not certain.
 
     Raises:
-        ValueError: An argument out of range, several views without a pipeline, a model whose
-            outputs do not fit the labels, or an image that cannot be read.
+        ValueError: An argument out of range; several views without a random pipeline, or one
+            with it; a pipeline that prepares images otherwise than the classifier; a model whose
+            outputs do not fit the labels; an image that cannot be read.
     """
     _checks.integer("batch_size", batch_size, 1)
     network = network_of(model, from_logits, multi_label)
@@ -66,8 +70,7 @@ def _proba(
     pipeline: Any,
     views: int,
 ) -> np.ndarray:
-    size = network.image_size
-    check_views(pipeline, views, size)
+    versions = versions_of(network, pipeline, views)
 
     def once(pipeline: Any, epoch: int) -> np.ndarray:
         batches = augment.Batches(source, pipeline, batch_size=batch_size, epochs_from=epoch)
@@ -76,20 +79,26 @@ def _proba(
         joined = np.concatenate(outputs)
         return joined if network.settings else network.probabilities(joined, multi_label)
 
-    total = once(augment.Pipeline(None, size), 0)
-    for epoch in range(1, views):
-        total = total + once(pipeline, epoch)
+    total = once(versions[0], 0)
+    for epoch, version in enumerate(versions[1:], 1):
+        total = total + once(version, epoch)
     return total / views
 
 
-def check_views(pipeline: Any, views: int, image_size: int) -> None:
-    """Raise ValueError unless `pipeline` makes `views` versions of this size, or there is one."""
+def versions_of(network: Network, pipeline: Any, views: int) -> list[augment.Pipeline]:
+    """What makes each of the `views` versions of an image, the plain one first.
+
+    Raises:
+        ValueError: Several views without a random pipeline, or one with it; a pipeline of another
+            size or preparation than the network's.
+    """
     _checks.integer("views", views, 1)
-    if (pipeline is None) != (views == 1):
-        raise _checks.fail("views", "above 1 with a pipeline, and 1 without", views)
-    if pipeline is not None and pipeline.image_size != image_size:
-        rule = f"a pipeline with the model's image_size {image_size}"
-        raise _checks.fail("pipeline", rule, pipeline.image_size)
+    if pipeline is not None:
+        _checks.instance("pipeline", pipeline, augment.Pipeline, "an augment.Pipeline")
+        network, pipeline = network.shown("pipeline", pipeline)
+    if (pipeline is not None and pipeline.random) != (views > 1):
+        raise _checks.fail("views", "above 1 with a random pipeline, and 1 without", views)
+    return [network.plain, *[pipeline] * (views - 1)]
 
 
 def _say_order(split: Split) -> None:

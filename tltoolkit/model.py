@@ -10,6 +10,7 @@ import keras
 
 from tltoolkit import _checks, _files, backbones, freezing, graph, imbalance
 from tltoolkit import head as heads
+from tltoolkit.augment import Preparation
 from tltoolkit.callbacks import ScheduledSpatialDropout2D
 from tltoolkit.discovery import find_blocks
 from tltoolkit.head import Head
@@ -31,6 +32,8 @@ class Settings:
     trunk: str | None = None
     multi_label: bool = False
     seed: int = 0
+    # What is left unsaid is said by the pipeline that it is trained with.
+    preparation: Preparation = field(default_factory=Preparation)
     # The share of each class in training, and the one that the outputs assume; noted by training.
     train_prior: tuple[float, ...] | None = None
     output_prior: tuple[float, ...] | None = None
@@ -50,22 +53,30 @@ class Settings:
         _checks.instance("head", self.head, Head, "a tl.Head")
         _checks.instance("multi_label", self.multi_label, bool, "True or False")
         _checks.integer("seed", self.seed, 0, 2**31 - 1)
+        _checks.instance("preparation", self.preparation, Preparation, "an augment.Preparation")
         for name in ("train_prior", "output_prior"):
             if (prior := getattr(self, name)) is not None:
                 imbalance.check_prior(name, prior, len(self.class_names), self.multi_label)
                 object.__setattr__(self, name, tuple(map(float, prior)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return dataclasses.asdict(self)
+        """Plain data, for JSON.
+
+        Raises:
+            ValueError: The preparation has a transform that cannot be written.
+        """
+        plain = dataclasses.replace(self, preparation=Preparation())
+        return {**dataclasses.asdict(plain), "preparation": self.preparation.to_dict()}
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "Settings":
         """The settings of `to_dict`'s data; a name or value that does not fit is an error."""
         values = _files.fields(cls, settings, "settings")
-        return cls(
-            **{**values, "head": Head(**_files.fields(Head, values.get("head", {}), "head"))}
-        )
+        parts = {
+            "head": Head(**_files.fields(Head, values.get("head", {}), "head")),
+            "preparation": Preparation.from_dict(values.get("preparation")),
+        }
+        return cls(**{**values, **parts})
 
 
 def build_classifier(
@@ -78,6 +89,9 @@ def build_classifier(
     trunk: str | None = None,
     multi_label: bool = False,
     seed: int = 0,
+    *,
+    fit: str | None = None,
+    normalise: Any = None,
 ) -> Any:
     """Build an image classifier on a pretrained backbone.
 
@@ -94,6 +108,14 @@ def build_classifier(
         multi_label: An image may have several labels or none: C independent probabilities.
         seed: Seed of the head's initial weights and dropout, and of the backbone's initial
             weights where `weights` is None.
+        fit: How every image becomes square, in training, evaluation and prediction alike:
+            `"squash"` gives up its proportions, `"pad"` adds black bars, `"crop"` keeps the
+            central square. None leaves it to the pipeline that the model is trained with, and
+            is `"squash"` where that says nothing.
+        normalise: What is done to the pixels of every image before: `"global_contrast"`,
+            `"local_contrast"`, or transforms of albumentations that draw nothing at random; see
+            `tl.augment.Preparation`. None as for `fit`, or else nothing. (The scaling that the
+            backbone wants is inside the model.)
 
     Returns:
         A flat `keras.Model`: (B, image_size, image_size, 3) pixels of 0..255, uint8 or float,
@@ -115,6 +137,7 @@ def build_classifier(
         trunk=trunk,
         multi_label=multi_label,
         seed=seed,
+        preparation=Preparation(fit=fit, normalise=normalise),
     )
     model = build(settings, weights)
     model.tltoolkit_weights = weights
@@ -172,6 +195,26 @@ def settings_of(model: Any) -> Settings:
     if not isinstance(settings, Settings):
         raise _checks.fail("model", "a model made by tl.build_classifier or tl.load", model)
     return settings
+
+
+def preparation_of(model: Any) -> Preparation:
+    """What every image goes through before this model takes it.
+
+    For a model of your own it is what `fine_tune` noted, or was read with it.
+    """
+    settings = getattr(model, "tltoolkit_settings", None)
+    if settings is not None:
+        return settings.preparation  # type: ignore[no-any-return]
+    return getattr(model, "tltoolkit_preparation", None) or Preparation()
+
+
+def note_preparation(model: Any, preparation: Preparation) -> None:
+    """Let a model know what its images go through."""
+    settings = getattr(model, "tltoolkit_settings", None)
+    if settings is not None:
+        model.tltoolkit_settings = dataclasses.replace(settings, preparation=preparation)
+    elif preparation != Preparation():
+        model.tltoolkit_preparation = preparation
 
 
 def blocks(model: Any) -> dict[str, tuple[str, ...]]:

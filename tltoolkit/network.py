@@ -1,14 +1,16 @@
 """One view of every classifier that can be trained or asked: ours and the user's own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
 import numpy as np
 
-from tltoolkit import _checks, freezing, graph, outputs
-from tltoolkit.model import LOGITS, Settings, blocks
+from tltoolkit import _checks, augment, freezing, graph, outputs
+from tltoolkit.augment import Preparation
+from tltoolkit.augment.preparation import settle
+from tltoolkit.model import LOGITS, Settings, blocks, preparation_of
 
 # Luma of ITU-R BT.601 in units of 2^-16, rounded: what Pillow's mode "L" holds.
 LUMA = (19595, 38470, 7471)
@@ -32,6 +34,7 @@ class Network:
         classes: C, the columns of the outputs. A single one stands for two classes where an
             image has one label: it says how likely the second is.
         settings: Those of `build_classifier`, or None.
+        preparation: What every image goes through before.
     """
 
     model: Any
@@ -43,6 +46,24 @@ class Network:
     channels: int
     classes: int
     settings: Settings | None
+    preparation: Preparation = field(default_factory=Preparation)
+
+    @property
+    def plain(self) -> augment.Pipeline:
+        """Images as the model takes them, nothing random."""
+        return augment.Pipeline(None, self.image_size, first=self.preparation)
+
+    def shown(self, name: str, pipeline: augment.Pipeline) -> "tuple[Network, augment.Pipeline]":
+        """The network and the pipeline, each with what the other says of every image.
+
+        Raises:
+            ValueError: They differ in that, or in the size of images; `name` is the argument.
+        """
+        if pipeline.image_size != self.image_size:
+            rule = f"a pipeline with the model's image_size {self.image_size}"
+            raise _checks.fail(name, rule, pipeline.image_size)
+        preparation, pipeline = settle(name, self.preparation, pipeline)
+        return replace(self, preparation=preparation), pipeline
 
     def check_classes(self, name: str, class_names: tuple[str, ...], multi_label: bool) -> None:
         """Raise ValueError unless the outputs fit data with these classes."""
@@ -167,6 +188,7 @@ def network_of(model: Any, from_logits: bool | str = "auto", multi_label: bool =
         channels=shape[2],
         classes=classes,
         settings=settings,
+        preparation=preparation_of(model),
     )
 
 
@@ -191,6 +213,7 @@ def _subclassed(model: Any, from_logits: bool | str, multi_label: bool) -> Netwo
         channels=shape[2],
         classes=classes,
         settings=None,
+        preparation=preparation_of(model),
     )
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import _checks, augment
+from tltoolkit import _checks
 from tltoolkit.augment import threads
 from tltoolkit.data import ImageError, decode
 from tltoolkit.evaluation import Decision
-from tltoolkit.inference import check_views
+from tltoolkit.inference import versions_of
 from tltoolkit.network import Network, network_of
 from tltoolkit.priors import Prior, shifted
 
@@ -94,7 +94,8 @@ class Predictor:
             images: Paths of image files or arrays (H, W, 3) uint8 of 0..255, RGB, of any size.
             min_confidence: Predictions below it, in [0, 1], come back with `abstained=True`.
             batch_size: Images per forward pass.
-            pipeline: For test-time augmentation, see `views`.
+            pipeline: As in `tl.evaluate`: what it does to every image alike is done, and for
+                what is random see `views`.
             views: Versions of each image, the plain one and those of `pipeline`, whose
                 probabilities are averaged, as in `tl.evaluate`.
             prior: The share of each class among these images, where it is known to differ from
@@ -151,13 +152,11 @@ class Predictor:
         _checks.number("min_confidence", min_confidence, 0, 1)
         _checks.integer("batch_size", batch_size, 1)
         network = self.network
-        check_views(pipeline, views, network.image_size)
+        makers = versions_of(network, pipeline, views)
         asked = self
         if prior is not None:
             decision = shifted(self.decision, network.settings, prior)
             asked = replace(self, decision=decision)  # type: ignore[arg-type] # decides alike
-        plain = augment.Pipeline(None, network.image_size)
-        makers = [plain, *[pipeline] * (views - 1)]
         batches = _decoded(images, lambda image, i: _seen(image, i, makers), batch_size)
         return (
             answer for batch in batches for answer in asked._answers(network, batch, min_confidence)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from tltoolkit import _files, artifact, started, verified
 from tltoolkit.callbacks import checkpoint
 from tltoolkit.data.seen import Seen
+from tltoolkit.model import note_preparation
 from tltoolkit.run import Run
 from tltoolkit.training.progress import variable_paths
 
@@ -144,6 +146,8 @@ def finished(target: Path, model: Any) -> Run:
         model.load_weights(foreign)
         hashes = record.get(verified.SEEN)
         model.tltoolkit_seen = None if hashes is None else Seen.read(target, hashes)
+        with zipfile.ZipFile(foreign) as archive:
+            note_preparation(model, verified.preparation(archive))
     else:
         loaded = artifact.load(target).model
         model.set_weights(loaded.get_weights())

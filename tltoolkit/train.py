@@ -14,6 +14,7 @@ from tltoolkit import run_dir as run_dirs
 from tltoolkit.data import ImageData
 from tltoolkit.data.seen import Seen
 from tltoolkit.imbalance import Imbalance
+from tltoolkit.model import note_preparation
 from tltoolkit.network import Network
 from tltoolkit.run import Run, joined
 from tltoolkit.stages import Plan, Stage
@@ -61,7 +62,9 @@ def fine_tune(
             `run.why` says it.
         augment: What happens to training images: a preset's name, an `augment.Pipeline`,
             anything that makes one (albumentations transforms, a callable), or `"auto"`, a
-            preset chosen by the number of images. Stages may say otherwise.
+            preset chosen by the number of images. Stages may say otherwise. What a pipeline does
+            to every image alike (`fit`, transforms that are not random) becomes the model's, is
+            done to validation images, too, and is stored with it.
         imbalance: What is done about classes of different size: a `tl.Imbalance`, the name of
             one of its methods such as `"balanced"` (weights), `"undersample"`, `"focal"` or
             `"logit"`, or `"auto"`: logit adjustment where the largest class has at least 1.5
@@ -119,6 +122,9 @@ def fine_tune(
         raise _checks.fail("plan", rule, plan)
     _check_stages(begun, network, data)
     augmented = pipeline_of(augment, network.image_size, data.train.class_counts, seed)
+    network, augmented = network.shown("augment", augmented)
+    if run_dir is not None:
+        network.preparation.to_dict("augment")  # what cannot be stored is found before any work
     spill = None if run_dir is None else Path(run_dir)
     storage = Storage(memory_gb=cache_gb, dtype=cache_dtype, directory=spill)
     with run_dirs.claimed(run_dir, resume) as target:
@@ -128,7 +134,7 @@ def fine_tune(
             network=network,
             train=Examples.of(data.train),
             val=None if data.val is None else Examples.of(data.val),
-            plain=augmentation.Pipeline(None, network.image_size),
+            plain=network.plain,
             augmented=augmented,
             features=Features(storage=storage),
             batch_size=batch_size,
@@ -174,6 +180,7 @@ def _train(
     settings: Mapping[str, Any],
 ) -> Run:
     """All stages, or those that are left, and the weights of the best epoch."""
+    note_preparation(model, job.network.preparation)
     if job.verbose and job.correction.imbalance != Imbalance():
         print(job.correction)
     if not progress.results and progress.found is None:
@@ -240,8 +247,11 @@ def _details(job: Job, from_logits: bool | str) -> dict[str, Any]:
     """What else must be the same for a run to go on."""
     settings, weights = job.network.settings, job.model.weights
     # What an earlier run noted of its labels is no setting of this one.
-    own = settings and dataclasses.replace(settings, train_prior=None, output_prior=None)
+    own = settings and dataclasses.replace(
+        settings, train_prior=None, output_prior=None, preparation=augmentation.Preparation()
+    )
     return {
+        "preparation": job.network.preparation.to_dict(),
         "model": [list(w.shape) for w in weights] if own is None else own.to_dict(),
         "callbacks": [type(callback).__name__ for callback in job.callbacks],
         "cache_gb": job.features.storage.memory_gb,
@@ -263,9 +273,6 @@ def plan_of(plan: str | Plan, network: Network) -> tuple[Plan, str]:
 def pipeline_of(augment: Any, image_size: int, class_counts: Any, seed: int) -> Any:
     """The pipeline that `augment` stands for in `fine_tune`."""
     if isinstance(augment, augmentation.Pipeline):
-        if augment.image_size != image_size:
-            rule = f"a pipeline with the model's image_size {image_size}"
-            raise _checks.fail("augment", rule, augment.image_size)
         return augment
     if augment is None or not isinstance(augment, str):
         return augmentation.Pipeline(augment, image_size, seed=seed)

@@ -1,7 +1,9 @@
 """The files of an artifact, believed only as far as they were checked."""
 
 import hashlib
+import json
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ import h5py
 import numpy as np
 
 from tltoolkit import _files
+from tltoolkit.augment import Preparation
 from tltoolkit.data.seen import Seen
 from tltoolkit.evaluation import Decision
 from tltoolkit.model import Settings, build
@@ -96,6 +99,28 @@ def decision(path: Path, settings: Settings) -> Decision:
     if found.multi_label != settings.multi_label:
         raise ValueError(f"{path} must have multi_label={settings.multi_label}, as the model")
     return found
+
+
+def write_preparation(path: Path, preparation: Preparation) -> None:
+    """Let a `.keras` file say what images go through before its model takes them."""
+    if (plain := preparation.to_dict()) is not None:
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(_files.BESIDE, json.dumps({"preparation": plain}))
+
+
+def preparation(archive: zipfile.ZipFile) -> Preparation:
+    """What a `.keras` file says of it; nothing where it is one of Keras' alone.
+
+    Raises:
+        ValueError: Other content than `write_preparation` writes.
+    """
+    if _files.BESIDE not in archive.namelist():
+        return Preparation()
+    values = _files.parse_json(archive.read(_files.BESIDE), _files.BESIDE)
+    try:
+        return Preparation.from_dict(values.get("preparation"))
+    except _MISFITS as error:
+        raise ValueError(f"{_files.BESIDE}: {error}") from error
 
 
 def model(settings: Settings, weights: Path) -> Any:

@@ -72,6 +72,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add("--backbone", default="efficientnet_lite0", help="see `tltoolkit backbones`")
     add("--weights", default="imagenet", help="imagenet (default), none, or a file of weights")
     add("--image-size", type=int, help="pixels on a side; the backbone's own if left out")
+    add("--fit", help="how images become square: squash (usual), pad or crop")
+    add("--normalise", help="of their pixels before: global_contrast or local_contrast")
     add("--trunk", help="the backbone's last block, such as block3; all if left out")
 
 
@@ -87,6 +89,8 @@ def build_model(args: argparse.Namespace, data: Any, *, dry: bool = False) -> An
         trunk=args.trunk,
         multi_label=data.multi_label,
         seed=args.seed,
+        fit=args.fit,
+        normalise=args.normalise,
     )
 
 

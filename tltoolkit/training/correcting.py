@@ -104,7 +104,7 @@ def note_priors(model: Any, job: Job, stages: Iterable[StageResult], best_epoch:
     correction = for_stage(job, result.stage).correction
     planned = 1 if result.stage.optimizer == LBFGS else result.stage.epochs
     model.tltoolkit_settings = dataclasses.replace(
-        job.network.settings,
+        model.tltoolkit_settings,
         train_prior=tuple(map(float, correction.prior)),
         output_prior=tuple(map(float, correction.assumed_prior(epoch, planned))),
     )

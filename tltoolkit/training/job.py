@@ -187,7 +187,8 @@ def _pipeline(job: Job, stage: Stage) -> Any:
         return job.augmented
     if stage.augment == "none":
         return job.plain
-    return augment.preset(stage.augment, job.plain.image_size, seed=job.seed)
+    preset = augment.preset(stage.augment, job.plain.image_size, seed=job.seed)
+    return preset.prepared(job.network.preparation)
 
 
 def _views(job: Job, stage: Stage, pipeline: Any, tensor: Any) -> int:
@@ -195,7 +196,7 @@ def _views(job: Job, stage: Stage, pipeline: Any, tensor: Any) -> int:
     itemsize = np.dtype(storage.dtype).itemsize
     return caching.choose_views(
         stage.cache_views,
-        augmented=pipeline.transforms is not None,
+        augmented=pipeline.random,
         epochs=stage.epochs,
         view_bytes=len(job.train.source) * int(np.prod(tensor.shape[1:])) * itemsize,
         memory_bytes=storage.memory_gb * 2**30,

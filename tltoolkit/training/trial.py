@@ -5,7 +5,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from tltoolkit import _checks, augment
 from tltoolkit.augment import keys
 from tltoolkit.data.images import check_image_data
 from tltoolkit.network import Network, network_of
@@ -41,12 +40,12 @@ def trial(
         pipeline: What they go through; None shows them plain.
 
     Raises:
-        ValueError: A pipeline with another image size than the model's.
+        ValueError: A pipeline with another image size than the model's, or that prepares images
+            otherwise.
     """
-    plain = augment.Pipeline(None, network.image_size)
-    if pipeline is not None and pipeline.image_size != network.image_size:
-        rule = f"a pipeline with the model's image_size {network.image_size}"
-        raise _checks.fail("pipeline", rule, pipeline.image_size)
+    if pipeline is not None:
+        network, pipeline = network.shown("pipeline", pipeline)
+    plain = network.plain
     return Job(
         network=network,
         train=Examples.of(split),

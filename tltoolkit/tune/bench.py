@@ -9,7 +9,7 @@ import numpy as np
 
 from tltoolkit import augment, freezing
 from tltoolkit.data import ImageData
-from tltoolkit.model import Settings, build, with_head
+from tltoolkit.model import Settings, build, note_preparation, with_head
 from tltoolkit.network import network_of
 from tltoolkit.stages import Plan, Stage
 from tltoolkit.training.caching import Examples, Features
@@ -71,7 +71,7 @@ class Bench:
         return space.plan_of(values, self.augment)
 
     def _job(self, settings: Settings, batch_size: int, callbacks: Sequence[Any]) -> Job:
-        plain = self._pipeline(None, settings.image_size)
+        plain = self._pipeline(None, settings)
         return Job(
             network=network_of(self._model(settings)),
             train=self.train,
@@ -92,10 +92,11 @@ class Bench:
             return stage, job
         settings = job.network.settings
         assert settings is not None
-        key = (*_key(settings), settings.head.pooling, stage.augment)
+        shown = stage.augment, repr(settings.preparation)
+        key = (*_key(settings), settings.head.pooling, *shown)
         kept = self.features.setdefault(key, Features(storage=self.storage))
         # Features are known by their pipeline, which therefore has to be the same one.
-        augmented = self._pipeline(stage.augment, settings.image_size)
+        augmented = self._pipeline(stage.augment, settings)
         return replace(stage, augment=None), replace(job, features=kept, augmented=augmented)
 
     def _model(self, settings: Settings) -> Any:
@@ -107,18 +108,17 @@ class Bench:
         model, first = self.networks[key]
         for variable, value in zip(model.variables, first, strict=True):
             variable.assign(value)
-        return with_head(model, settings.head)
+        made = with_head(model, settings.head)
+        note_preparation(made, settings.preparation)
+        return made
 
-    def _pipeline(self, preset: str | None, image_size: int) -> Any:
-        name = None if preset == "none" else preset
-        if (name, image_size) not in self.pipelines:
-            made = (
-                augment.Pipeline(None, image_size)
-                if name is None
-                else augment.preset(name, image_size, seed=self.seed)
-            )
-            self.pipelines[name, image_size] = made
-        return self.pipelines[name, image_size]
+    def _pipeline(self, preset: str | None, settings: Settings) -> Any:
+        name, size, first = preset or "none", settings.image_size, settings.preparation
+        key = name, size, repr(first)
+        if key not in self.pipelines:
+            made = augment.preset(name, size, seed=self.seed)
+            self.pipelines[key] = made.prepared(first)
+        return self.pipelines[key]
 
 
 def _key(settings: Settings) -> tuple[Any, ...]:

@@ -87,6 +87,8 @@ def climb(
     trials: int = 12,
     weights: Weights = "imagenet",
     image_size: int | None = None,
+    fit: str | None = None,
+    normalise: Any = None,
     seed: int = 0,
     **options: Any,
 ) -> Climb:
@@ -104,6 +106,8 @@ def climb(
         trials: Trials of each search.
         weights: As in `build_classifier`, or a mapping from the name of each backbone to it.
         image_size: Side of the square input in pixels; None takes each backbone's own.
+        fit: How images become square, as in `build_classifier`.
+        normalise: What is done to their pixels before, as in `build_classifier`.
         seed: Seed of searches and trainings.
         **options: Further arguments of `fine_tune`, such as `augment`.
 
@@ -129,6 +133,8 @@ def climb(
             "class_names": data.class_names,
             "weights": weights_of(weights, name),
             "image_size": image_size,
+            "fit": fit,
+            "normalise": normalise,
             "multi_label": data.multi_label,
         }
         if space is None:
@@ -174,8 +180,8 @@ def _tuned(
     options: Mapping[str, Any],
 ) -> Run:
     """The run of the best settings of a search with one backbone."""
-    size = built["image_size"]
-    fixed = {"backbone": built["backbone"], **({} if size is None else {"image_size": size})}
+    names = ("backbone", "image_size", "fit", "normalise")
+    fixed = {name: built[name] for name in names if built[name] is not None}
     found = search(data, {**space, **fixed}, trials=trials, weights=built["weights"], seed=seed)
     tuned = {"batch_size": found.batch_size, "seed": seed, **options}
     return fine_tune(build_classifier(**found.build_options), data, found.plan, **tuned)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import _checks, augment, freezing
+from tltoolkit import _checks, freezing
 from tltoolkit.augment.labels import as_targets
 from tltoolkit.data import ImageData
 from tltoolkit.evaluation import Report
@@ -39,7 +39,7 @@ def heads(
         raise _checks.fail("build", f"a function that {rule}", network.blocks[freezing.HEAD])
     plan = freezing.freeze_plan(network.model, network.blocks, freezing.HEAD)
     cut = freezing.boundary(network.model, plan)
-    plain = augment.Pipeline(None, network.image_size)
+    plain = network.plain
     splits = {name: data.splits[name] for name in dict.fromkeys(("train", "val", on))}
     targets = {name: as_targets(split, None) for name, split in splits.items()}
     stored = Features(storage=Storage()).get(

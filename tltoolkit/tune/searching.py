@@ -97,7 +97,8 @@ def search(
         data: Images with a validation split, which judges; a test split is not touched.
         space: Setting -> a list of values, a range `(low, high)` or `(low, high, "log")` (of
             integers, if both ends are), or one fixed value. Settings are the arguments of
-            `Stage`, of `Head`, and `backbone`, `image_size`, `trunk` and `batch_size`.
+            `Stage`, of `Head`, and `backbone`, `image_size`, `trunk`, `fit`, `normalise` and
+            `batch_size`.
         trials: How many there are in the end, an interrupted search's included; None is 20, or
             the whole grid.
         sampler: `"random"`, `"tpe"` (learns from the trials before; Bergstra et al. 2011) or
@@ -183,5 +184,7 @@ def _build_options(bench: Bench, settings: Mapping[str, Any]) -> dict[str, Any]:
     names = ("backbone", "class_names", "image_size", "head", "trunk", "multi_label")
     return {
         **{name: getattr(built, name) for name in names},
+        "fit": built.preparation.fit,
+        "normalise": built.preparation.normalise,
         "weights": weights_of(bench.weights, built.backbone),
     }

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tltoolkit import _checks, backbones, freezing, plans
+from tltoolkit.augment import Preparation
 from tltoolkit.head import Head
 from tltoolkit.model import Settings
 from tltoolkit.stages import LBFGS, Plan, Stage
 
-BUILD = ("backbone", "image_size", "trunk")
+BUILD = ("backbone", "image_size", "trunk", "fit", "normalise")
 # batch_size is an argument of training; the head's own copy of it follows.
 HEAD = tuple(f.name for f in dataclasses.fields(Head) if f.name != "batch_size")
 STAGE = tuple(f.name for f in dataclasses.fields(Stage) if f.name not in ("name", "_"))
@@ -133,6 +134,7 @@ def build_settings(values: Values, class_names: tuple[str, ...], multi_label: bo
         ),
         trunk=values.get("trunk"),
         multi_label=multi_label,
+        preparation=Preparation(fit=values.get("fit"), normalise=values.get("normalise")),
     )
 
 
