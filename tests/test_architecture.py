@@ -19,10 +19,12 @@ FOLDERS = {
 # A room imports from layers below its own, and from nobody beside it but where EXTRA says so.
 LAYERS = (
     ("__version__", "_checks", "_files", "graph"),
+    ("_writing",),
     (
         "augment",
         "backbones",
         "callbacks",
+        "claiming",
         "data",
         "discovery",
         "evaluation",

@@ -292,14 +292,18 @@ def test_wrong_input_is_one_line_and_exit_code_2(
 
 
 def test_the_record_is_that_of_the_run_that_began(tmp_path: Path) -> None:
+    run = tmp_path / "run"
     for seed in (1, 2):
-        record.write(str(tmp_path / "run"), {"seed": seed}, "x")
-        assert record.read(str(tmp_path / "run"))["settings"] == {"seed": seed}
-    (tmp_path / "run" / "started.json").write_text("{}")
-    record.write(str(tmp_path / "run"), {"seed": 3}, "x")
-    assert record.read(str(tmp_path / "run"))["settings"] == {"seed": 2}
+        with record.noted(str(run), True, {"seed": seed}, "x"):
+            assert record.read(str(run))["settings"] == {"seed": seed}
+            if seed == 2:
+                (run / "started.json").write_text("{}")
+    with record.noted(str(run), True, {"seed": 3}, "x"):
+        pass
+    assert record.read(str(run))["settings"] == {"seed": 2}
     (tmp_path / "file").write_text("mine")
-    record.write(str(tmp_path / "file"), {"seed": 3}, "x")
+    with pytest.raises(FileExistsError), record.noted(str(tmp_path / "file"), True, {}, "x"):
+        pass
     assert (tmp_path / "file").read_text() == "mine"
 
 

@@ -76,18 +76,19 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     }
     if args.dry_run:
         return _estimate(args, out, model, data, (plan, pipeline), training)
-    record.write(args.run_dir, recorded(args), fingerprint)
-    done = tl.fine_tune(
-        model,
-        data,
-        plan,
-        pipeline,
-        run_dir=args.run_dir,
-        resume="force" if args.force else args.resume,
-        save_freq=int(args.save_freq) if args.save_freq.isdigit() else args.save_freq,
-        verbose=options.verbose(),
-        **training,
-    )
+    resume = "force" if args.force else args.resume
+    with record.noted(args.run_dir, resume, recorded(args), fingerprint):
+        done = tl.fine_tune(
+            model,
+            data,
+            plan,
+            pipeline,
+            run_dir=args.run_dir,
+            resume=resume,
+            save_freq=int(args.save_freq) if args.save_freq.isdigit() else args.save_freq,
+            verbose=options.verbose(),
+            **training,
+        )
     _print(done, out, args.json)
     return 0
 

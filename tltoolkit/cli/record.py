@@ -4,11 +4,12 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
-from tltoolkit import _files
+from tltoolkit import _files, claiming
+from tltoolkit.claiming import COMMAND
 
-COMMAND = "command.json"
 FORMAT = 1
 
 
@@ -43,15 +44,9 @@ def fingerprint(data: Any, root: str) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
-def write(run_dir: str, settings: Mapping[str, Any], fingerprint: str) -> None:
-    """Record a command where no run has begun yet; anything else is left to `fine_tune`."""
-    from tltoolkit.artifact import write_json
-    from tltoolkit.run_dir import EARLY
-
-    target = _files.local(run_dir)
-    held = [path.name for path in target.iterdir()] if target.is_dir() else []
-    if set(held) - EARLY or (target.exists() and not target.is_dir()):
-        return
-    target.mkdir(parents=True, exist_ok=True)
+def noted(
+    run_dir: str, resume: bool | str, settings: Mapping[str, Any], fingerprint: str
+) -> AbstractContextManager[None]:
+    """Record a command while its run begins; see `claiming.noted`."""
     values = {"format": FORMAT, "settings": dict(settings), "fingerprint": fingerprint}
-    write_json(target / COMMAND, {**values, "command": sys.argv})
+    return claiming.noted(run_dir, resume, {**values, "command": sys.argv})
