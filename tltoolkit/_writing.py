@@ -57,7 +57,7 @@ def free(path: Path, ours: Ours | None = None, what: str = "a file of tltoolkit"
     if stat.S_ISDIR(mode):
         raise FileExistsError(f"{path} is a folder; name a file")
     if ours is None:
-        raise FileExistsError(f"{path} exists already; name a new file")
+        raise FileExistsError(f"{path}: File exists; name a new file")
     if not stat.S_ISREG(mode) or not ours(path):
         raise FileExistsError(f"{path} exists and is not {what}: move it, or name another place")
     return path
@@ -126,4 +126,4 @@ def check_room(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise OSError(error.errno, f"{there} cannot be written to: {error.strerror}") from error
+        raise OSError(error.errno, f"{folder} cannot be written to: {error.strerror}") from error

@@ -12,9 +12,9 @@ from typing import Any
 import keras
 
 from tltoolkit import _checks, graph
+from tltoolkit.terms import BATCH_NORMS
 
 HEAD = "head"
-BATCH_NORMS = ("frozen", "train", "recalibrate")
 
 Blocks = Mapping[str, tuple[str, ...]]
 Unfreeze = str | int | float

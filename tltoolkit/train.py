@@ -17,7 +17,7 @@ from tltoolkit.imbalance import Imbalance
 from tltoolkit.network import Network, network_of
 from tltoolkit.run import Run, joined
 from tltoolkit.stages import Plan, Stage
-from tltoolkit.training import correcting
+from tltoolkit.training import correcting, saying
 from tltoolkit.training.caching import Examples, Features
 from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job
@@ -77,7 +77,8 @@ def fine_tune(
         cache_gb: Stored activations of the frozen part stay in memory up to so many GiB; more
             go to a file in `run_dir`, or else in the temporary directory.
         cache_dtype: `"float32"`, or `"float16"` to store them in half the room.
-        verbose: As in `keras.Model.fit`.
+        verbose: 0 says nothing, 1 draws Keras' progress bars, 2 prints a line for each epoch;
+            `"auto"` is 1 on a terminal and 2 elsewhere.
 
     The same call again goes on where a killed one was, in the middle of a plan or an epoch, and
     ends with the same weights to the bit: weights, optimizer, the best epoch, random states and
@@ -101,6 +102,7 @@ def fine_tune(
     network = network_of(model)
     _checks.integer("batch_size", batch_size, 1)
     _checks.integer("seed", seed, 0, 2**31 - 1)
+    verbose = saying.level(verbose)
     _check_callbacks(callbacks)
     _checks.one_of("resume", resume, [True, False, run_dirs.FORCE])
     if save_freq != "epoch":

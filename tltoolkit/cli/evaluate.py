@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TextIO
 
-from tltoolkit.cli import options, record
+from tltoolkit.cli import options, outputs, record
 
 SPLITS = ("train", "val", "test", "all")
 
@@ -22,11 +22,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="test (default), val, train, or all images in DIR",
     )
     parser.add_argument("--report", metavar="OUT", help="write report.json and report.html there")
-    parser.add_argument("--batch-size", type=int, default=32, help="images per forward pass")
+    parser.add_argument(
+        "--batch-size", type=options.whole(1), default=32, help="images per forward pass"
+    )
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print the report, and write it if asked."""
+    outputs.check_report("--report", args.report)
     tl = options.toolkit(args)
     predictor = tl.load(args.run_dir)
     trained = record.read(args.run_dir)["settings"] if record.exists(args.run_dir) else {}
@@ -38,9 +41,9 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     data = options.load_data(args).check()
     split = data.train if args.split == "all" else getattr(data, args.split)
     report = tl.evaluate(predictor.model, split, args.batch_size)
+    print(json.dumps(report.to_dict(), indent=2) if args.json else report, file=out, flush=True)
     if args.report:
         report.save(args.report, run=_told(Path(args.run_dir)))
-    print(json.dumps(report.to_dict(), indent=2) if args.json else report, file=out)
     return 0
 
 

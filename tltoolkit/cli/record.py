@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from tltoolkit import _files, claiming
@@ -15,7 +16,12 @@ FORMAT = 1
 
 def exists(run_dir: str) -> bool:
     """Whether a run directory tells its command."""
-    return (_files.local(run_dir) / COMMAND).is_file()
+    return path_of(run_dir).is_file()
+
+
+def path_of(run_dir: str) -> Path:
+    """Where a run directory tells its command."""
+    return _files.local(run_dir) / COMMAND
 
 
 def read(run_dir: str) -> dict[str, Any]:
@@ -24,7 +30,7 @@ def read(run_dir: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: There is none, or it is of another form.
     """
-    path = _files.local(run_dir) / COMMAND
+    path = path_of(run_dir)
     values = _files.parse_json(_files.read(path), path)
     if values.get("format") != FORMAT:
         raise ValueError(f"{path}: format must be {FORMAT}, not {values.get('format')!r}")

@@ -43,10 +43,13 @@ def has_page(page: bool | None) -> bool:
     Raises:
         ImportError: It is to have one, without plotly.
     """
-    found = find_spec("plotly") is not None
-    if page and not found:
-        raise ImportError("report pages need plotly: pip install 'tltoolkit[report]'")
-    return found if page is None else page
+    if not page:
+        return page is None and find_spec("plotly") is not None
+    try:
+        import plotly.offline  # noqa: F401
+    except ImportError as error:
+        raise ImportError("report pages need plotly: pip install 'tltoolkit[report]'") from error
+    return True
 
 
 def save_page(report: "Report", directory: Path, title: str, run: Mapping[str, Any] | None) -> Path:

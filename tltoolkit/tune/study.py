@@ -110,8 +110,10 @@ def _is_study(path: Path) -> bool:
         start = file.read(len(SQLITE))
     if start != SQLITE:
         return start == b""
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-        tables = {name for (name,) in db.execute("select name from sqlite_master where type='table'")}
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
+        rows = database.execute("select name from sqlite_master where type = 'table'")
+        tables = {name for (name,) in rows}
     return not tables or "studies" in tables
 
 
