@@ -1,7 +1,5 @@
 """Pipelines as YAML text: plain data only, image transforms only."""
 
-import yaml
-
 from tltoolkit import _checks, _files
 from tltoolkit.augment import _albumentations
 from tltoolkit.augment.pipeline import Pipeline
@@ -22,8 +20,7 @@ def dump(pipeline: Pipeline) -> str:
     }
     if pipeline.first is not None:
         content[_FIRST] = pipeline.first.to_dict()
-    text: str = yaml.safe_dump(content, sort_keys=False)
-    return text
+    return _files.yaml_text(content)
 
 
 def parse(text: str) -> Pipeline:

@@ -10,12 +10,15 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from tltoolkit import _writing
 
 KEPT = 2
 _ARRAYS, _STATE, _MANIFEST = FILES = ("arrays.npz", "state.json", "manifest.json")
@@ -36,9 +39,8 @@ def write(directory: Path, tree: dict[str, Any]) -> Path:
     state = _pack(tree, arrays)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _delete(unfinished)
-        unfinished.mkdir()
-        with open(unfinished / _ARRAYS, "wb") as file:
+        unfinished = _new_folder(unfinished)
+        with open(unfinished / _ARRAYS, "xb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
             _flush(file)
         _write_json(unfinished / _STATE, state)
@@ -46,7 +48,7 @@ def write(directory: Path, tree: dict[str, Any]) -> Path:
             unfinished / _MANIFEST, {name: _sha256(unfinished / name) for name in FILES[:2]}
         )
         os.rename(unfinished, target)
-        _flush_directory(directory)
+        _writing.flush_folder(directory)
     except OSError as error:
         with contextlib.suppress(OSError):
             _delete(unfinished)  # on a full disk its room is wanted
@@ -85,7 +87,7 @@ def delete_all(directory: Path) -> None:
     """Delete the checkpoints in `directory`, and it too if nothing else is in it."""
     for name in [*_names(directory), _UNFINISHED]:
         _delete(directory / name)
-    if directory.is_dir() and not any(directory.iterdir()):
+    if directory.is_dir() and not directory.is_symlink() and not any(directory.iterdir()):
         directory.rmdir()
 
 
@@ -138,9 +140,18 @@ def _sha256(path: Path) -> str:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    with open(path, "w") as file:
+    with open(path, "x") as file:
         json.dump(value, file)
         _flush(file)
+
+
+def _new_folder(path: Path) -> Path:
+    """A folder of this name; of one beside it where something of the user's has the name."""
+    _delete(path)
+    if os.path.lexists(path):
+        path = path.with_name(f"{path.name}-{secrets.token_hex(8)}")
+    path.mkdir()
+    return path
 
 
 def _flush(file: Any) -> None:
@@ -148,17 +159,9 @@ def _flush(file: Any) -> None:
     os.fsync(file.fileno())
 
 
-def _flush_directory(directory: Path) -> None:
-    # Only POSIX lets a directory be flushed; elsewhere the rename is all there is.
-    if os.name == "posix":
-        number = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
-
-
 def _delete(path: Path) -> None:
     """Delete a checkpoint directory, unless it holds anything that was not written here."""
-    if path.is_dir() and {child.name for child in path.iterdir()} <= set(FILES):
+    if path.is_symlink() or not path.is_dir():
+        return
+    if {child.name for child in path.iterdir()} <= set(FILES):
         shutil.rmtree(path)

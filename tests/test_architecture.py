@@ -18,12 +18,13 @@ FOLDERS = {
 }
 # A room imports from layers below its own, and from nobody beside it but where EXTRA says so.
 LAYERS = (
-    ("__version__", "_checks", "_files", "graph"),
-    ("traits",),
+    ("__version__", "_checks", "_files", "graph", "terms"),
+    ("_writing", "traits"),
     (
         "augment",
         "backbones",
         "callbacks",
+        "claiming",
         "data",
         "discovery",
         "evaluation",
@@ -112,7 +113,9 @@ print(seconds < 0.3, sorted(heavy))
     assert run(code, tmp_path).stdout.strip() == "True []"
 
 
-@pytest.mark.parametrize("room", ["augment", "evaluation", "data", "imbalance"])
+@pytest.mark.parametrize(
+    "room", ["augment", "claiming", "data", "evaluation", "imbalance", "plans", "stages"]
+)
 def test_rooms_that_need_no_tensorflow_load_none(room: str, tmp_path: Path) -> None:
     code = f"import sys, tltoolkit.{room}; print('tensorflow' in sys.modules)"
     assert run(code, tmp_path).stdout.strip() == "False"

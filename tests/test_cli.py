@@ -205,7 +205,7 @@ def test_predict_writes_a_row_for_each_image_and_goes_on_after_a_bad_one(
     bad = tmp_path / "in" / "=cmd.jpg"
     bad.write_text("<html>")
     words = [run, tmp_path / "in", photos / "c1" / "0.png", photos / "c1" / "[12].png", "gone.png"]
-    assert main(["predict", *map(str, words), "--json", "--batch-size", "2"]) == 1
+    assert main(["predict", *map(str, words), "--json", "--batch-size", "2"]) == 3
     said = capsys.readouterr()
     rows = [json.loads(line) for line in said.out.splitlines()]
     named = sorted([str(bad), str(tmp_path / "in" / "c0" / "1.png"), str(odd)])
@@ -247,11 +247,11 @@ def test_audit_and_backbones(trained: tuple, capsys: pytest.CaptureFixture[str])
     audit = tl.data.from_directory(photos).audit()
     assert main(["audit", str(photos)]) == 0
     assert capsys.readouterr().out == f"{audit}\n"
-    assert main(["audit", str(photos), "--json", "--strict"]) == 1  # tiny classes
+    assert main(["audit", str(photos), "--json", "--strict"]) == 3  # tiny classes
     told = json.loads(capsys.readouterr().out)
     assert [p["kind"] for p in told["problems"]] == [p.kind for p in audit.problems]
     assert main(["backbones", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
+    rows = json.loads(capsys.readouterr().out)["backbones"]
     assert [row["name"] for row in rows] == list(tl.backbones.names())
     assert main(["backbones"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(rows) + 1
@@ -266,8 +266,8 @@ def test_wrong_input_is_one_line_and_exit_code_2(
         "unrecognized arguments: --epoch=3": ["fit", photos, "--epoch=3"],
         "DIR is missing": ["fit"],
         "--run-dir is missing": ["fit", photos],
-        "`root` must be a folder that exists": ["fit", "nowhere", "--run-dir", tmp_path / "x"],
-        "`backbone` must be one of": [
+        "DIR must be a folder that exists": ["fit", "nowhere", "--run-dir", tmp_path / "x"],
+        "--backbone must be one of": [
             "fit",
             photos,
             "--backbone",
@@ -275,12 +275,12 @@ def test_wrong_input_is_one_line_and_exit_code_2(
             "--run-dir",
             tmp_path / "x",
         ],
-        "`plan` must be one of": fit(photos, "slow", tmp_path / "x"),
+        "--plan must be one of": fit(photos, "slow", tmp_path / "x"),
         "--epochs says nothing to the plan 'auto'": fit(
             photos, "auto", tmp_path / "x", "--epochs", "3"
         ),
         "plan.yml does not exist": fit(photos, "plan.yml", tmp_path / "x"),
-        "`val` must be a finite number": ["audit", photos, "--val", 3],
+        "--val must be a finite number": ["audit", photos, "--val", 3],
         "no saved classifier in": ["predict", tmp_path, "a.png"],
         "this data set has none here": ["evaluate", run, photos, "--test", 0],
         "invalid choice: 'some'": ["evaluate", run, photos, "--split", "some"],
@@ -292,14 +292,18 @@ def test_wrong_input_is_one_line_and_exit_code_2(
 
 
 def test_the_record_is_that_of_the_run_that_began(tmp_path: Path) -> None:
+    run = tmp_path / "run"
     for seed in (1, 2):
-        record.write(str(tmp_path / "run"), {"seed": seed}, "x")
-        assert record.read(str(tmp_path / "run"))["settings"] == {"seed": seed}
-    (tmp_path / "run" / "started.json").write_text("{}")
-    record.write(str(tmp_path / "run"), {"seed": 3}, "x")
-    assert record.read(str(tmp_path / "run"))["settings"] == {"seed": 2}
+        with record.noted(str(run), True, {"seed": seed}, "x"):
+            assert record.read(str(run))["settings"] == {"seed": seed}
+            if seed == 2:
+                (run / "started.json").write_text("{}")
+    with record.noted(str(run), True, {"seed": 3}, "x"):
+        pass
+    assert record.read(str(run))["settings"] == {"seed": 2}
     (tmp_path / "file").write_text("mine")
-    record.write(str(tmp_path / "file"), {"seed": 3}, "x")
+    with pytest.raises(FileExistsError), record.noted(str(tmp_path / "file"), True, {}, "x"):
+        pass
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -346,12 +350,15 @@ def test_warnings_and_what_libraries_print_stay_off_standard_output(
     assert said.err == "Epoch 1/3\ntltoolkit: warning: left out: 3 images\n"
 
 
-def test_the_help_names_every_plan_and_preset() -> None:
+def test_the_help_names_every_plan_preset_and_method() -> None:
     from tltoolkit.augment import PRESETS
+    from tltoolkit.cli.fit import IMBALANCE
+    from tltoolkit.imbalance import METHODS
 
     text = " ".join(program.parsers()[1]["fit"].format_help().split())
-    for name in ("auto", *plans.PLANS, *PRESETS):
+    for name in ("auto", *plans.PLANS, *PRESETS, *METHODS):
         assert name in text
+    assert set(IMBALANCE) == set(METHODS)
 
 
 def test_questions_before_training(
@@ -362,7 +369,8 @@ def test_questions_before_training(
     figure = tmp_path / "curve.png"
     ladder = ["--mode", "ladder", "--steps", "4"]
     assert main(["lr-find", *small, *ladder, "--plot", str(figure), "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)) == {"suggestion", "suggestions", "advice"}
+    told = json.loads(capsys.readouterr().out)
+    assert set(told) == {"format", "suggestion", "suggestions", "advice"}
     assert figure.read_bytes().startswith(b"\x89PNG")
     quick = ["--samples", "4", "--steps", "10", "--unfreeze", "head"]
     assert main(["capacity", *small, *quick]) == 0

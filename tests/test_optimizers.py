@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tltoolkit import optimizers
+from tltoolkit import optimizers, terms
 
 
 def rates(schedule: object, steps: int) -> np.ndarray:
@@ -102,3 +102,7 @@ def test_weight_decay_spares_what_it_is_told_to(factors: list[float]) -> None:
 def test_every_optimizer_goes_downhill(name: str, factors: list[float]) -> None:
     optimizer, weights = built(factors, name=name, momentum=0.9, clip_norm=1.0)
     assert (step(optimizer, weights) > 0).all()
+
+
+def test_every_name_that_a_stage_may_give_has_an_optimizer() -> None:
+    assert tuple(optimizers.OPTIMIZERS) == terms.OPTIMIZERS

@@ -1,11 +1,11 @@
 """Reading files that somebody else may have made: form, size and links come before contents."""
 
 import dataclasses
+import functools
 import json
 import os
 import re
 import stat
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +23,7 @@ MEMBERS = (BESIDE, "metadata.json", "config.json", "model.weights.h5")
 # They are stored as they are; only its short JSON may shrink.
 EXPANSION = 100
 _ROOM = 2**20
+_EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
 # Two letters or more, since C:/ is a drive.
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
@@ -63,20 +64,6 @@ def regular(path: Path, limit: int = LIMIT) -> Path:
 def read(path: Path) -> bytes:
     """The content of a plain file of at most `TEXT_LIMIT` bytes; errors as those of `regular`."""
     return regular(path, TEXT_LIMIT).read_bytes()
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; a link in its place is replaced, not followed."""
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
 
 
 def parse_json(content: bytes, name: str | Path) -> dict[str, Any]:
@@ -137,9 +124,27 @@ def plain_yaml(text: str, name: str | Path = "`text`") -> Any:
                 raise ValueError(
                     f"{name} must be YAML without references and at most {DEEPEST} levels deep"
                 )
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_dialect(yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise ValueError(f"{name} must be plain YAML: {' '.join(str(error).split())}") from error
+
+
+def yaml_text(data: Any) -> str:
+    """Plain data as the YAML text that `plain_yaml` reads as the same."""
+    import yaml
+
+    return str(yaml.dump(data, Dumper=_dialect(yaml.SafeDumper), sort_keys=False))
+
+
+@functools.cache
+def _dialect(base: Any) -> Any:
+    """A YAML loader or dumper of PyYAML to which 1e-3 is a number.
+
+    PyYAML 6 follows YAML 1.1, where a number must have a point before and a sign in its exponent.
+    """
+    own = type("Own", (base,), {})
+    own.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+    return own
 
 
 def check_archive(archive: zipfile.ZipFile) -> None:

@@ -1,14 +1,14 @@
 """A trained classifier on disk: saved, checked, loaded."""
 
-import json
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tltoolkit import _checks, _files, verified
+from tltoolkit import _checks, _files, _writing, claiming, verified
 from tltoolkit.data.seen import Seen
 from tltoolkit.evaluation import Decision
 from tltoolkit.model import preparation_of, settings_of
@@ -20,7 +20,6 @@ SETTINGS = "classifier.json"
 WEIGHTS = "model.weights.h5"
 DECISION = "decision.json"
 MANIFEST = "manifest.json"
-STARTED = "started.json"  # the first file of a run, see tltoolkit.run_dir
 PARTS = (SETTINGS, WEIGHTS, DECISION)
 FOREIGN = "model.keras"
 _FOREIGN_SAY = "tltoolkit.foreign.load reads a .keras file, on your own request"
@@ -84,7 +83,7 @@ def load(directory: str | Path) -> Predictor:
         raise ValueError(f"{source / FOREIGN} is a model of your own; {_FOREIGN_SAY}")
     if not os.path.lexists(source / MANIFEST):
         why = f"{MANIFEST} is missing"
-        if (source / STARTED).is_file():
+        if (source / claiming.STARTED).is_file():
             why = "its run is not finished; the same fine_tune call goes on with it"
         raise FileNotFoundError(f"no saved classifier in {source}: {why}")
     hashes = verified.manifest(source / MANIFEST, FORMAT, PARTS)
@@ -98,7 +97,7 @@ def load(directory: str | Path) -> Predictor:
 
 def claim(directory: str | Path) -> Path:
     """Create a directory for this run alone; one that holds anything is refused."""
-    target = Path(directory)
+    target = _files.local(directory)
     if target.is_dir() and any(target.iterdir()):
         raise FileExistsError(f"{target} holds files already; name a new or empty directory")
     if target.exists() and not target.is_dir():
@@ -113,26 +112,36 @@ def write(model: Any, directory: Path, decision: Decision | None = None) -> None
     A user's own model, which cannot be built again from settings, is saved as Keras saves it.
     """
     if not hasattr(model, "tltoolkit_settings"):
-        model.save(directory / FOREIGN)
-        verified.write_preparation(directory / FOREIGN, preparation_of(model))
+        with _new(directory, FOREIGN) as file:
+            model.save(file)
+            verified.write_preparation(file, preparation_of(model))
         return
-    model.save_weights(directory / WEIGHTS)
-    write_json(directory / SETTINGS, settings_of(model).to_dict())
+    with _new(directory, WEIGHTS) as file:
+        model.save_weights(file)
+    claiming.write(directory, SETTINGS, settings_of(model).to_dict())
     answers = decision or Decision(multi_label=settings_of(model).multi_label)
-    write_json(directory / DECISION, answers.to_dict())
+    claiming.write(directory, DECISION, answers.to_dict())
     hashes = {name: sha256(directory / name) for name in PARTS}
     manifest: dict[str, Any] = {"format": FORMAT, "sha256": hashes, "versions": versions()}
     seen: Seen | None = getattr(model, "tltoolkit_seen", None)
     if seen is not None:
-        manifest[verified.SEEN] = seen.write(directory)
-    write_json(directory / MANIFEST, manifest)
+        write_seen(seen, directory)
+        manifest[verified.SEEN] = {name: sha256(directory / name) for name in Seen.FILES}
+    claiming.write(directory, MANIFEST, manifest)
+
+
+def write_seen(seen: Seen, directory: Path) -> None:
+    """Write down which images a classifier has seen."""
+    for name, content in seen.contents().items():
+        with _new(directory, name) as file:
+            file.write_bytes(content)
+
+
+def _new(directory: Path, name: str) -> AbstractContextManager[Path]:
+    return _writing.replacing(directory / name, claiming.OURS[name])
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a result."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
-
-def write_json(path: Path, data: Any) -> None:
-    """Write readable JSON."""
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -14,11 +14,10 @@ from typing import Any
 import keras
 
 from tltoolkit import _checks, graph, traits
+from tltoolkit.terms import BATCH_NORMS, RECALIBRATE
 
 HEAD = "head"
 ALL = "all"
-RECALIBRATE = "recalibrate"
-BATCH_NORMS = ("frozen", "train", RECALIBRATE)
 # Layers that may score each position of a map, all by themselves.
 SINGLE = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D)
 # Layers that an error names.

@@ -6,8 +6,7 @@ from typing import Any
 
 import keras
 
-SCHEDULES = ("cosine", "constant")
-# name -> its class and whether it takes a momentum
+# name, as in `tltoolkit.terms` -> its class and whether it takes a momentum
 OPTIMIZERS: dict[str, tuple[Any, bool]] = {
     "adamw": (keras.optimizers.AdamW, False),
     "adam": (keras.optimizers.Adam, False),

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 
 from tltoolkit import _checks
 from tltoolkit.augment import threads
 from tltoolkit.data import ImageError, decode
+from tltoolkit.data.decoding import MAX_PIXELS, from_pillow
 from tltoolkit.evaluation import Decision
 from tltoolkit.inference import versions_of
 from tltoolkit.network import Network, network_of
 from tltoolkit.priors import Prior, shifted
 
-Image = str | Path | np.ndarray
+Image = str | Path | bytes | PIL.Image.Image | np.ndarray
 # Batches being decoded beyond the one in the model: enough for a slow file, little to hold.
 AHEAD = 2
 
@@ -91,7 +93,8 @@ class Predictor:
         """Classify images.
 
         Args:
-            images: Paths of image files or arrays (H, W, 3) uint8 of 0..255, RGB, of any size.
+            images: Paths of image files, the bytes of such files, Pillow images, or arrays uint8
+                of 0..255, of any size: (H, W, 3) RGB, (H, W) or (H, W, 1) grey.
             min_confidence: Predictions below it, in [0, 1], come back with `abstained=True`.
             batch_size: Images per forward pass.
             pipeline: As in `tl.evaluate`: what it does to every image alike is done, and for
@@ -107,9 +110,9 @@ class Predictor:
         Raises:
             ValueError: A file that cannot be read, named; an array of another type or shape.
         """
-        if isinstance(images, (str, Path)) or not hasattr(images, "__getitem__"):
-            rule = "a sequence of paths or arrays (`stream` takes what has no random access)"
-            raise _checks.fail("images", rule, images)
+        if _is_one(images) or not hasattr(images, "__getitem__"):
+            rule = "a list of paths, arrays or other images; of one image, [image]"
+            raise _checks.fail("images", f"{rule} (`stream` takes any iterable)", images)
         said = self.stream(
             images,
             min_confidence=min_confidence,
@@ -221,13 +224,32 @@ def _decoded(
                 yield [work.result() for work in waiting.popleft()]
 
 
+def _is_one(images: Any) -> bool:
+    """Whether this is one image where several are wanted: its rows would be taken for images."""
+    if isinstance(images, np.ndarray):
+        # A stack of grey images hardly is as narrow as colours are many.
+        return images.ndim < 3 or (images.ndim == 3 and images.shape[-1] in (1, 3, 4))
+    return isinstance(images, (str, Path, bytes, PIL.Image.Image))
+
+
+def _pixels(image: Image, name: str, side: int) -> np.ndarray:
+    """An image of any kind as an array (H, W, 3)."""
+    # Files as those of a split are decoded for training and evaluation.
+    if isinstance(image, bytes):
+        return decode(image, name=name, side=side)
+    if isinstance(image, (str, Path)):
+        return decode(image, side=side)
+    if isinstance(image, PIL.Image.Image):
+        return from_pillow(image, name, MAX_PIXELS)
+    if getattr(image, "ndim", 0) == 2 or getattr(image, "shape", ())[2:] == (1,):
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    return image
+
+
 def _seen(image: Image, i: int, makers: Sequence[Any]) -> np.ndarray | BadImage:
     """The versions (V, S, S, 3) of an image, one by each of `makers`, or why there are none."""
     try:
-        pixels = image
-        if isinstance(image, (str, Path)):
-            # As the images of a split are decoded for training and evaluation.
-            pixels = decode(image, side=makers[0].image_size)
+        pixels = _pixels(image, f"images[{i}]", makers[0].image_size)
         return np.stack([make(pixels, view, i) for view, make in enumerate(makers)])
     except ImageError as error:
         return BadImage(name=error.path, reason=error.reason)

@@ -1,59 +1,28 @@
 """The directory of a run: claimed by one process, compared with what it holds, finished."""
 
-import contextlib
 import dataclasses
 import errno
-import json
 import os
 import shutil
+import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tltoolkit import _files, artifact, started, verified
 from tltoolkit.callbacks import checkpoint
+from tltoolkit.claiming import CHECKPOINTS, STARTED, claimed, write
 from tltoolkit.data.seen import Seen
 from tltoolkit.model import note_preparation
 from tltoolkit.run import Run
 from tltoolkit.training.progress import variable_paths
 
-STARTED = artifact.STARTED
+__all__ = ["CHECKPOINTS", "FORCE", "begin", "claimed", "finish", "finished", "reserve"]
+
 RECORD = "run.json"
-CHECKPOINTS = "checkpoints"
-LOCK = ".lock"
-PROBE = ".probe"
-# Written by the toolkit before a run is noted as started: they make no directory a used one.
-EARLY = {LOCK, PROBE, f".{STARTED}.new", "command.json"}
 FORCE = "force"
-
-
-@contextlib.contextmanager
-def claimed(directory: str | Path | None, resume: bool | str) -> Iterator[Path | None]:
-    """Hold a directory for one process; within it nobody else can claim it.
-
-    The lock goes with the process, however that ends.
-
-    Args:
-        directory: New, empty, or (with `resume`) of a run; None yields None.
-        resume: Whether it may hold a run.
-
-    Raises:
-        FileExistsError: It holds something else, or is a file.
-        BlockingIOError: Another process works in it.
-        OSError: It cannot be made.
-    """
-    if directory is None:
-        yield None
-        return
-    target = _files.local(directory)
-    _check_ours(target, resume)
-    target.mkdir(parents=True, exist_ok=True)
-    with open(target / LOCK, "a+") as file:
-        _lock(file, target)
-        _check_ours(target, resume)
-        yield target
 
 
 def begin(target: Path, noted: Mapping[str, Any], resume: bool | str) -> bool:
@@ -65,7 +34,7 @@ def begin(target: Path, noted: Mapping[str, Any], resume: bool | str) -> bool:
     """
     finished = (target / RECORD).is_file()
     if not (target / STARTED).is_file():
-        _write(target / STARTED, noted)
+        write(target, STARTED, noted)
         return False
     try:
         old = _read(target / STARTED)
@@ -83,7 +52,7 @@ def begin(target: Path, noted: Mapping[str, Any], resume: bool | str) -> bool:
             "pass resume='force' (on the command line: --force) to go on with the new ones"
         )
     forced = [*old.get("forced", []), {"time": noted["time"], "changes": found}]
-    _write(target / STARTED, {**noted, "forced": forced})
+    write(target, STARTED, {**noted, "forced": forced})
     warnings.warn(f"the run in {target} goes on with other settings: {listed}", stacklevel=3)
     return False
 
@@ -95,7 +64,7 @@ def note_images(target: Path, seen: Seen) -> Seen:
     """
     if all((target / name).is_file() for name in Seen.FILES):
         seen = seen.after(Seen.read(target))
-    seen.write(target)
+    artifact.write_seen(seen, target)
     return seen
 
 
@@ -125,7 +94,7 @@ def finish(target: Path, run: Run) -> None:
     if hashed is not None:
         # Our own models have them in their manifest.
         noted[verified.SEEN] = {name: verified.sha256(target / name) for name in Seen.FILES}
-    _write(target / RECORD, {**run.to_dict(), **noted})
+    write(target, RECORD, {**run.to_dict(), **noted})
     checkpoint.delete_all(target / CHECKPOINTS)
 
 
@@ -161,9 +130,10 @@ def finished(target: Path, model: Any) -> Run:
 
 
 def _check_room(target: Path, needed: int, what: str) -> None:
-    probe, free = target / PROBE, shutil.disk_usage(target).free
+    free = shutil.disk_usage(target).free
     try:
-        with open(probe, "wb") as file:
+        # Without a name, so that it takes the place of nothing and a kill leaves nothing.
+        with tempfile.TemporaryFile(dir=target) as file:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, needed)
             elif free < needed:
@@ -173,53 +143,8 @@ def _check_room(target: Path, needed: int, what: str) -> None:
             f"{target} cannot take {what}: {error.strerror}; "
             f"{needed / 2**20:.1f} MiB are needed and {free / 2**20:.1f} MiB are free"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
-
-
-def _check_ours(target: Path, resume: bool | str) -> None:
-    if target.exists() and not target.is_dir():
-        raise FileExistsError(f"{target} is a file; name a new or empty directory")
-    held = {path.name for path in target.iterdir()} - EARLY if target.is_dir() else set()
-    if not held:
-        return
-    if STARTED not in held:
-        raise FileExistsError(f"{target} holds files already; name a new or empty directory")
-    if not resume:
-        raise FileExistsError(
-            f"{target} holds files already, those of a run; name a new or empty directory, or "
-            "pass resume=True to go on with it"
-        )
-
-
-def _lock(file: Any, target: Path) -> None:
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        raise BlockingIOError(
-            f"another run (process {file.read() or '?'}) is at work in {target}"
-        ) from error
-    except (OSError, ImportError):
-        # Some network file systems, and Windows, have no such locks.
-        warnings.warn(f"{target} cannot be locked: see that only one run uses it", stacklevel=5)
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
 
 
 def _read(path: Path) -> dict[str, Any]:
     return _files.parse_json(_files.read(path), path)
 
-
-def _write(path: Path, data: Any) -> None:
-    """Write JSON so that the file is there whole or not at all."""
-    beside = path.with_name(f".{path.name}.new")
-    with open(beside, "w", encoding="utf-8") as file:
-        file.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)

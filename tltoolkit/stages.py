@@ -7,8 +7,7 @@ from typing import Any
 
 from tltoolkit import _checks, _files
 from tltoolkit.augment import PRESETS
-from tltoolkit.freezing import BATCH_NORMS
-from tltoolkit.optimizers import OPTIMIZERS, SCHEDULES
+from tltoolkit.terms import BATCH_NORMS, OPTIMIZERS, SCHEDULES
 
 LBFGS = "lbfgs"
 AUTO = "auto"
@@ -147,9 +146,7 @@ class Plan:
 
     def to_yaml(self) -> str:
         """The plan as YAML text, to keep and to edit."""
-        import yaml
-
-        return str(yaml.safe_dump(self.to_dict(), sort_keys=False))
+        return _files.yaml_text(self.to_dict())
 
     @classmethod
     def from_yaml(cls, text: str) -> "Plan":

@@ -18,7 +18,7 @@ from tltoolkit.model import note_preparation
 from tltoolkit.network import Network
 from tltoolkit.run import Run, joined
 from tltoolkit.stages import Plan, Stage
-from tltoolkit.training import correcting
+from tltoolkit.training import correcting, saying
 from tltoolkit.training.caching import Examples, Features
 from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job
@@ -85,7 +85,8 @@ def fine_tune(
         cache_gb: Stored activations of the frozen part stay in memory up to so many GiB; more
             go to a file in `run_dir`, or else in the temporary directory.
         cache_dtype: `"float32"`, or `"float16"` to store them in half the room.
-        verbose: As in `keras.Model.fit`.
+        verbose: 0 says nothing, 1 draws Keras' progress bars, 2 prints a line for each epoch;
+            `"auto"` is 1 on a terminal and 2 elsewhere.
         from_logits: Whether the outputs of your own model are logits; `"auto"` tells by its graph
             and by what it says of a few test images, and warns where that is not certain.
 
@@ -110,6 +111,7 @@ def fine_tune(
     """
     _checks.integer("batch_size", batch_size, 1)
     _checks.integer("seed", seed, 0, 2**31 - 1)
+    verbose = saying.level(verbose)
     _check_callbacks(callbacks)
     _checks.one_of("resume", resume, [True, False, run_dirs.FORCE])
     if save_freq != "epoch":

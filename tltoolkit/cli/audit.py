@@ -2,10 +2,9 @@
 
 import argparse
 import dataclasses
-import json
 from typing import TextIO
 
-from tltoolkit.cli import options
+from tltoolkit.cli import options, outputs
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -14,11 +13,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--near-duplicates", action="store_true", help="also look for images that look alike"
     )
-    parser.add_argument("--strict", action="store_true", help="exit with 1 if there is a problem")
+    parser.add_argument("--strict", action="store_true", help="exit with 3 if there is a problem")
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print the audit."""
     audit = options.load_data(args).audit(near_duplicates=args.near_duplicates)
-    print(json.dumps(dataclasses.asdict(audit), indent=2) if args.json else audit, file=out)
-    return int(args.strict and bool(audit.problems))
+    outputs.show(args, out, dataclasses.asdict(audit), audit)
+    return outputs.FLAWED if args.strict and audit.problems else 0

@@ -2,8 +2,9 @@
 
 import argparse
 import dataclasses
-import json
 from typing import TextIO
+
+from tltoolkit.cli import outputs
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     if args.json:
         shown = ("name", "family", "parameters", "image_size", "min_size", "blocks", "next")
         rows = [{name: dataclasses.asdict(one)[name] for name in shown} for one in found]
-        print(json.dumps(rows, indent=2), file=out)
+        outputs.show(args, out, {"backbones": rows}, None)
         return 0
     print(f"{'name':<20}{'parameters':>12}{'pixels':>8}  next larger", file=out)
     for one in found:

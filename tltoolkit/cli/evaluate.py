@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tltoolkit.cli import options
+from tltoolkit.cli import options, outputs
 
 if TYPE_CHECKING:
     from tltoolkit.data.seen import Seen
@@ -33,11 +33,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         "train images; or all images in DIR",
     )
     parser.add_argument("--report", metavar="OUT", help="write report.json and report.html there")
-    parser.add_argument("--batch-size", type=int, default=32, help="images per forward pass")
+    parser.add_argument(
+        "--batch-size", type=options.whole(1), default=32, help="images per forward pass"
+    )
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print the report, and write it if asked."""
+    outputs.check_report("--report", args.report)
     tl = options.toolkit(args)
     from tltoolkit.data import held_out
     from tltoolkit.model import settings_of
@@ -54,11 +57,11 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     if chosen.caution:
         warnings.warn(chosen.caution, stacklevel=2)
     report = tl.evaluate(predictor.model, chosen.split, args.batch_size)
-    if args.report:
-        report.save(args.report, run=_told(Path(args.run_dir), chosen))
     told = {"split": chosen.on, "scored": chosen.scored, "left_out": chosen.left_out}
     told = {**report.to_dict(), "images": told}
-    print(json.dumps(told, indent=2) if args.json else report, file=out)
+    print(json.dumps(told, indent=2) if args.json else report, file=out, flush=True)
+    if args.report:
+        report.save(args.report, run=_told(Path(args.run_dir), chosen))
     return 0
 
 

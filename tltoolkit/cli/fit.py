@@ -1,15 +1,25 @@
 """Train a classifier on a folder of images."""
 
 import argparse
-import inspect
-import json
 import math
+from pathlib import Path
 from typing import Any, TextIO
 
-from tltoolkit.cli import options, record, settings
+from tltoolkit import _checks, _files
+from tltoolkit.cli import options, outputs, record, settings
 
 EPILOG = """\
 The same command again goes on with an interrupted run, or does nothing where it is finished."""
+
+
+# The methods of `tltoolkit.imbalance`, which loads NumPy.
+IMBALANCE = (
+    *("none", "oversample", "undersample", "sqrt", "progressive"),
+    *("smote", "borderline_smote", "svm_smote", "adasyn"),
+    *("focal", "balanced_focal", "logit_adjusted", "ldam", "asymmetric"),
+    *("logit", "retrain", "balanced", "effective"),
+)
+IMBALANCE_HELP = f"none (default), auto, or a method: {', '.join(IMBALANCE[1:])}"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -25,18 +35,38 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="auto (default), linear_probe, fine_tune, gradual, probe_then_fine_tune, "
         "from_scratch, or a .yaml file of stages",
     )
-    add("--epochs", type=int, help="epochs of a ready-made plan")
+    add("--epochs", type=options.whole(1), help="epochs of a ready-made plan")
     add("--learning-rate", type=float, help="peak rate of a ready-made plan")
     add(
         "--augment",
         default="auto",
         help="auto (default), none, light, medium, strong, trivial, or a .yaml file",
     )
-    add("--imbalance", default="none", help="none (default), auto or a method; see the docs")
-    add("--batch-size", type=int, default=32, help="images per step (default %(default)s)")
-    add("--cache-gb", type=float, default=2.0, help="GiB of stored activations kept in memory")
-    add("--cache-dtype", default="float32", help="of stored activations: float32 or float16")
-    add("--save-freq", default="epoch", help="checkpoints: epoch (default), or also every n steps")
+    add("--imbalance", default="none", choices=("auto", *IMBALANCE), help=IMBALANCE_HELP)
+    add(
+        "--batch-size",
+        type=options.whole(1),
+        default=32,
+        help="images per step (default %(default)s)",
+    )
+    add(
+        "--cache-gb",
+        type=options.real(0),
+        default=2.0,
+        help="GiB of stored activations kept in memory (default %(default)s)",
+    )
+    add(
+        "--cache-dtype",
+        default="float32",
+        choices=("float32", "float16"),
+        help="of stored activations: float32 (default) or float16",
+    )
+    add(
+        "--save-freq",
+        type=_frequency,
+        default="epoch",
+        help="checkpoints: epoch (default), or also every n steps",
+    )
     add(
         "--resume",
         action=argparse.BooleanOptionalAction,
@@ -53,18 +83,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Train, and print where and how well."""
-    if args.data is None:
-        raise ValueError("DIR is missing: give the folder of images")
-    if args.run_dir is None and not args.dry_run:
-        raise ValueError("--run-dir is missing: name a new folder for the trained classifier")
+    resume = "force" if args.force else args.resume
+    plan, pipeline = _checked(args, resume)
     args.data, args.plan = options.absolute(args.data), settings.text_of(args.plan) or args.plan
     args.augment = settings.text_of(args.augment) or args.augment
-    tl = options.toolkit(args)
     data = options.load_data(args)
     fingerprint = _same_data(args, data)
-    plan, pipeline = _plan(tl, args), _pipeline(tl, args.augment)
-    if args.weights not in ("imagenet", "none"):
-        args.weights = options.absolute(args.weights)
+    tl = options.toolkit(args)
     # A dry run needs no values, and fetches none.
     model = options.build_model(args, data, dry=args.dry_run)
     training = {
@@ -76,20 +101,50 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     }
     if args.dry_run:
         return _estimate(args, out, model, data, (plan, pipeline), training)
-    record.write(args.run_dir, recorded(args), fingerprint)
-    done = tl.fine_tune(
-        model,
-        data,
-        plan,
-        pipeline,
-        run_dir=args.run_dir,
-        resume="force" if args.force else args.resume,
-        save_freq=int(args.save_freq) if args.save_freq.isdigit() else args.save_freq,
-        verbose=options.verbose(),
-        **training,
-    )
-    _print(done, out, args.json)
+    with record.noted(args.run_dir, resume, recorded(args), fingerprint):
+        done = tl.fine_tune(
+            model,
+            data,
+            plan,
+            pipeline,
+            run_dir=args.run_dir,
+            resume=resume,
+            save_freq=args.save_freq,
+            verbose=0 if args.quiet else "auto",
+            **training,
+        )
+    _show(args, out, done)
     return 0
+
+
+def _checked(args: argparse.Namespace, resume: bool | str) -> tuple[Any, Any]:
+    """The plan and the augmentation, after a look at all that needs neither images nor Keras."""
+    from tltoolkit import backbones
+
+    if args.data is None:
+        raise ValueError("DIR is missing: give the folder of images")
+    if args.run_dir is None and not args.dry_run:
+        raise ValueError("--run-dir is missing: name a new folder for the trained classifier")
+    if not args.dry_run:
+        outputs.check_run(args.run_dir, resume)
+    blocks = backbones.get(args.backbone).blocks
+    if args.trunk is not None:
+        _checks.one_of("trunk", args.trunk, blocks)
+    if args.weights not in ("imagenet", "none"):
+        args.weights = options.absolute(args.weights)
+        _files.regular(Path(args.weights))
+    wanted = {"epochs": args.epochs, "learning_rate": args.learning_rate}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    return settings.plan_of(args.plan, **given), _pipeline(args.augment)
+
+
+def _frequency(text: str) -> str | int:
+    if text == "epoch":
+        return text
+    try:
+        return options.whole(1)(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be epoch or a number, not {text!r}") from error
 
 
 def recorded(args: argparse.Namespace) -> dict[str, Any]:
@@ -111,23 +166,17 @@ def _same_data(args: argparse.Namespace, data: Any) -> str:
     return found
 
 
-def _plan(tl: Any, args: argparse.Namespace) -> Any:
-    """A Plan, or `"auto"`."""
-    wanted = {"epochs": args.epochs, "learning_rate": args.learning_rate}
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    make = tl.plans.PLANS.get(args.plan)
-    known = inspect.signature(make).parameters if make else ()
-    for name in wanted:
-        if name not in known:
-            flag = name.replace("_", "-")
-            raise ValueError(f"--{flag} says nothing to the plan {args.plan.splitlines()[0]!r}")
-    if make:
-        return make(**wanted)
-    return tl.Plan.from_yaml(args.plan) if "\n" in args.plan else args.plan
+def _pipeline(value: str) -> Any:
+    """A preset's name, or the pipeline of a file."""
+    from tltoolkit import augment
 
-
-def _pipeline(tl: Any, augment: str) -> Any:
-    return tl.augment.Pipeline.from_yaml(augment) if "\n" in augment else augment
+    text = settings.text_of(value)
+    if text is not None:
+        return settings.of_file(value, lambda: augment.Pipeline.from_yaml(text))
+    if value not in ("auto", *augment.PRESETS):
+        named = ", ".join(map(repr, ["auto", *augment.PRESETS]))
+        raise _checks.fail("augment", f"one of {named}, or a .yaml file", value)
+    return value
 
 
 def _estimate(
@@ -141,17 +190,15 @@ def _estimate(
     from tltoolkit.estimate import estimate
 
     found = estimate(model, data, *how, **training)
-    print(json.dumps(found.to_dict(), indent=2) if args.json else found, file=out)
+    outputs.show(args, out, found.to_dict(), found)
     return 0
 
 
-def _print(done: Any, out: TextIO, as_json: bool) -> None:
+def _show(args: argparse.Namespace, out: TextIO, done: Any) -> None:
     best = {name: row[done.best_epoch] for name, row in done.history.items()}
     scores = {name: value for name, value in best.items() if math.isfinite(value)}
-    if as_json:
-        told = {"run_dir": str(done.run_dir), "best_epoch": done.best_epoch, "why": done.why}
-        seconds = sum(stage.seconds for stage in done.stages)
-        print(json.dumps({**told, "seconds": seconds, "scores": scores}, indent=2), file=out)
-        return
+    told = {"run_dir": str(done.run_dir), "best_epoch": done.best_epoch, "why": done.why}
+    seconds = sum(stage.seconds for stage in done.stages)
     shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-    print(f"{done.why}\nbest epoch {done.best_epoch + 1}: {shown}\n{done.run_dir}", file=out)
+    text = f"{done.why}\nbest epoch {done.best_epoch + 1}: {shown}\n{done.run_dir}"
+    outputs.show(args, out, {**told, "seconds": seconds, "scores": scores}, text)

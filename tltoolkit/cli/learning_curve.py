@@ -2,47 +2,69 @@
 
 import argparse
 import dataclasses
-import json
 from typing import TextIO
 
-from tltoolkit.cli import options, settings
+from tltoolkit.cli import options, outputs, settings
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     options.add_data(parser)
     options.add_model(parser)
-    options.add_plot(parser)
+    outputs.add_plot(parser)
     add = parser.add_argument
-    add("--sizes", help="numbers of training images, as 50,100,200; six of them if left out")
-    add("--repeats", type=int, default=3, help="trainings per size (default %(default)s)")
+    add(
+        "--sizes",
+        type=sizes,
+        help="numbers of training images, as 50,100,200; six of them if left out",
+    )
+    add(
+        "--repeats",
+        type=options.whole(2),
+        default=3,
+        help="trainings per size (default %(default)s)",
+    )
     add("--plan", help="as for fit; if left out only the head is trained, which is quick")
-    add("--on", default="val", help="the split that scores: val (default) or test")
-    add("--metric", default="f1_macro", help="f1_macro (default) or accuracy")
+    add("--on", default="val", choices=("val", "test"), help="what scores: val (default) or test")
+    add(
+        "--metric",
+        default="f1_macro",
+        choices=("f1_macro", "accuracy"),
+        help="f1_macro (default) or accuracy",
+    )
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print the curve and its forecast."""
-    sizes = args.sizes and [int(size) for size in args.sizes.split(",")]
-    text = settings.text_of(args.plan)
-    tl = options.toolkit(args)
+    outputs.check_plot(args)
+    plan = None if args.plan is None else settings.plan_of(args.plan)
     data = options.load_data(args)
+    tl = options.toolkit(args)
     found = tl.tune.learning_curve(
         lambda: options.build_model(args, data),
         data,
-        sizes,
+        args.sizes,
         args.repeats,
-        plan=tl.Plan.from_yaml(text) if text else args.plan,
+        plan=plan,
         on=args.on,
         metric=args.metric,
         seed=args.seed,
         **({"verbose": 0} if args.plan else {}),
     )
-    options.draw(args, found.plot)
     told = {
         "points": [dataclasses.asdict(point) for point in found.points],
         "doubled": dataclasses.asdict(found.doubled),
         "advice": found.advice,
     }
-    print(json.dumps(told, indent=2) if args.json else found, file=out)
+    outputs.show(args, out, told, found)
+    outputs.draw(args, found.plot)
     return 0
+
+
+def sizes(text: str) -> list[int]:
+    """The numbers in a list such as 50,100,200."""
+    words = text.split(",")
+    if not all(word.strip().isdecimal() for word in words):
+        rule = "must be whole numbers with commas between, as 50,100,200"
+        raise argparse.ArgumentTypeError(f"{rule}, not {text!r}")
+    return [int(word) for word in words]

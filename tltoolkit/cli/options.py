@@ -2,12 +2,14 @@
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+ON_BAD, DUPLICATES = ("error", "skip"), ("error", "drop", "allow")
 SPLITTING: dict[str, Any] = {"val": 0.2, "test": 0.0, "seed": 0}
 
 
@@ -28,12 +30,18 @@ def add_data(
     add = parser.add_argument_group("data").add_argument
     add("--val", type=float, default=usual.get("val"), help=f"share for validation{said['val']}")
     add("--test", type=float, default=usual.get("test"), help=f"share for testing{said['test']}")
-    add("--seed", type=int, default=usual.get("seed"), help=f"of all chance{said['seed']}")
+    add("--seed", type=whole(0), default=usual.get("seed"), help=f"of all chance{said['seed']}")
     first = "error" if of_run else "error (default)"
-    add("--on-bad", default=policy, help=f"unreadable images: {first} or skip{as_run}")
+    add(
+        "--on-bad",
+        default=policy,
+        choices=ON_BAD,
+        help=f"unreadable images: {first} or skip{as_run}",
+    )
     add(
         "--duplicates",
         default=policy,
+        choices=DUPLICATES,
         help=f"one picture in several splits: {first}, drop or allow{as_run}",
     )
     add(
@@ -71,7 +79,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("model").add_argument
     add("--backbone", default="efficientnet_lite0", help="see `tltoolkit backbones`")
     add("--weights", default="imagenet", help="imagenet (default), none, or a file of weights")
-    add("--image-size", type=int, help="pixels on a side; the backbone's own if left out")
+    add("--image-size", type=whole(1), help="pixels on a side; the backbone's own if left out")
     add("--fit", help="how images become square: squash (usual), pad or crop")
     add("--normalise", help="of their pixels before: global_contrast or local_contrast")
     add("--trunk", help="the backbone's last block, such as block3; all if left out")
@@ -110,8 +118,14 @@ def load_data(args: argparse.Namespace) -> Any:
     if args.class_names is not None:
         how["class_names"] = _parts(args.class_names)
     if path.is_file():
-        return data.from_table(path, **{"split": data.table.said_split(path)} | table(args) | how)
-    return data.from_directory(path, **how)
+        how = {"split": data.table.said_split(path)} | table(args) | how
+    read = data.from_table if path.is_file() else data.from_directory
+    found = read(path, **how)
+    if args.verbose:
+        for name, split in found.splits.items():
+            counts = zip(found.class_names, split.class_counts.tolist(), strict=True)
+            print(f"{name}: {', '.join(f'{label} {count}' for label, count in counts)}")
+    return found
 
 
 def table(args: argparse.Namespace) -> dict[str, Any]:
@@ -134,30 +148,52 @@ def _parts(text: str) -> list[str]:
 
 
 def toolkit(args: argparse.Namespace) -> Any:
-    """tltoolkit, with TensorFlow loaded; the latter's greetings are shown with `--debug` only."""
-    if not args.debug:
+    """tltoolkit, with TensorFlow loaded; the latter's greetings are shown with `-v` only."""
+    if not (args.debug or args.verbose):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         with _without_stderr():
             import tensorflow  # noqa: F401
     import tltoolkit
 
+    if args.verbose:
+        import keras
+        import tensorflow as tf
+
+        cards = len(tf.config.list_physical_devices("GPU"))
+        print(f"tltoolkit {tltoolkit.__version__}, Keras {keras.__version__}, ", end="")
+        print(f"TensorFlow {tf.__version__}, {os.cpu_count()} cores, {cards} GPUs")
     return tltoolkit
 
 
-def verbose() -> str | int:
-    """Keras' progress bars on a terminal, and silence elsewhere."""
-    return "auto" if sys.stderr.isatty() else 0
+def unfreeze(args: argparse.Namespace) -> str | int:
+    """What trains, as `tl.Stage` takes it."""
+    return int(args.unfreeze) if args.unfreeze.isdigit() else str(args.unfreeze)
 
 
-def add_plot(parser: argparse.ArgumentParser) -> None:
-    """Declare the figure."""
-    parser.add_argument("--plot", metavar="FILE", help="draw it, into a .png, .pdf or .svg file")
+def whole(low: int) -> Callable[[str], int]:
+    """A type of options: integers from `low` on."""
+
+    def read(text: str) -> int:
+        if (value := int(text)) < low:
+            raise argparse.ArgumentTypeError(f"must be an integer >= {low}, not {text!r}")
+        return value
+
+    read.__name__ = "int"  # as argparse calls the type in an error
+    return read
 
 
-def draw(args: argparse.Namespace, plot: Callable[[], Any]) -> None:
-    """Write the figure if one is wanted."""
-    if args.plot:
-        plot().savefig(args.plot)
+def real(low: float, high: float = math.inf) -> Callable[[str], float]:
+    """A type of options: finite numbers from `low` to `high`."""
+
+    def read(text: str) -> float:
+        value = float(text)
+        if not (math.isfinite(value) and low <= value <= high):
+            rule = f"from {low:g} to {high:g}" if high < math.inf else f">= {low:g}"
+            raise argparse.ArgumentTypeError(f"must be a number {rule}, not {text!r}")
+        return value
+
+    read.__name__ = "float"
+    return read
 
 
 def absolute(path: str) -> str:

@@ -1,7 +1,7 @@
 """Classify images: files, folders and globs in, CSV or JSON lines out.
 
 It goes on after an image that cannot be read, says so in that image's row, counts them at the
-end and then exits with 1.
+end and then exits with 3. What is no image in a folder or glob is skipped and counted.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from tltoolkit.cli import options
+from tltoolkit.cli import options, outputs
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -29,22 +29,39 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="a CSV column for each class too; JSON lines always have them",
     )
-    add("--min-confidence", type=float, default=0.0, help="abstain below it (default %(default)s)")
-    add("--batch-size", type=int, default=32, help="images per forward pass (default %(default)s)")
-    add("--views", type=int, default=1, help="versions of each image to average over (default 1)")
+    add(
+        "--min-confidence",
+        type=options.real(0, 1),
+        default=0.0,
+        help="abstain below it (default %(default)s)",
+    )
+    add(
+        "--batch-size",
+        type=options.whole(1),
+        default=32,
+        help="images per forward pass (default %(default)s)",
+    )
+    add(
+        "--views",
+        type=options.whole(1),
+        default=1,
+        help="versions of each image to average over (default %(default)s)",
+    )
     add("--augment", default="light", help="preset of those versions (default %(default)s)")
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print a row for each image, as soon as it is known."""
-    paths = listed(args.images)
+    outputs.check_file("--output", args.output)
+    skipped: Counter[str] = Counter()
+    found = listed(args.images, skipped)
     tl = options.toolkit(args)
     from tltoolkit.cli import rows
 
     predictor = tl.load(args.run_dir)
     size = predictor.model.input_shape[1]
     answers = predictor.stream(
-        paths,
+        [path for path, _ in found],
         min_confidence=args.min_confidence,
         batch_size=args.batch_size,
         pipeline=tl.augment.preset(args.augment, size) if args.views != 1 else None,
@@ -52,39 +69,76 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     )
     bad = 0
     with _file(args.output, out) as file:
-        writer = rows.writer(file, predictor.class_names, args.json, args.probabilities)
-        for path, answer in zip(paths, _shown(answers, len(paths)), strict=True):
-            bad += writer(path, answer)
+        write = rows.writer(file, predictor.class_names, args.json, args.probabilities)
+        for (path, named), answer in zip(found, _shown(answers, len(found)), strict=True):
+            if not named and rows.is_bad(answer) and not _like_image(path):
+                skipped["no image"] += 1
+                continue
+            bad += write(path, answer)
+            file.flush()
+    return _summary(bad, len(found) - skipped["no image"], skipped)
+
+
+def _summary(bad: int, total: int, skipped: Counter[str]) -> int:
+    """Say what has no prediction; returns the exit code."""
+    if skipped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
+        print(f"tltoolkit: skipped in folders: {reasons}", file=sys.stderr)
     if bad:
-        print(f"tltoolkit: {bad} of {len(paths)} images could not be read", file=sys.stderr)
-    return int(bad > 0)
+        print(f"tltoolkit: {bad} of {total} images could not be read", file=sys.stderr)
+    return outputs.FLAWED if bad else 0
 
 
-def listed(names: list[str]) -> list[str]:
+def listed(names: list[str], skipped: Counter[str]) -> list[tuple[str, bool]]:
     """The files that names, folders and globs stand for, each folder in the order of its paths.
+
+    Args:
+        names: As given.
+        skipped: Counts what is passed over in folders: reason -> how often.
+
+    Returns:
+        Path and whether it was named itself, rather than found in a folder.
 
     Raises:
         ValueError: A folder or glob without any file, or a remote name.
     """
-    return [path for name in names for path in _files_of(name)]
+    return [found for name in names for found in _files_of(name, skipped)]
 
 
-def _files_of(name: str) -> list[str]:
+def _files_of(name: str, skipped: Counter[str]) -> list[tuple[str, bool]]:
     from tltoolkit import _files
     from tltoolkit.data import walk
 
     path = _files.local(name)
     if path.is_dir():
-        found = sorted(walk.files(str(path), Counter()))
+        found = sorted(walk.files(str(path), skipped))
     elif any(sign in name for sign in "*?[") and not path.exists():
         import glob
 
         found = sorted(match for match in glob.glob(name, recursive=True) if Path(match).is_file())
     else:
-        return [name]
+        return [(name, True)]
     if not found:
         raise ValueError(f"no files in {name}")
-    return found
+    return [(one, False) for one in found]
+
+
+def _like_image(path: str) -> bool:
+    """Whether a file has the name or the first bytes of an image, and was to be one."""
+    from PIL import Image
+
+    from tltoolkit.data import decoding, walk
+
+    if Path(path).suffix.lower() in walk.SUFFIXES:
+        return True
+    Image.init()
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)  # what Pillow tells a format by
+    except OSError:
+        return False
+    accepts = [Image.OPEN[name][1] for name in decoding.FORMATS if name in Image.OPEN]
+    return any(accept is not None and accept(start) is True for accept in accepts)
 
 
 @contextlib.contextmanager

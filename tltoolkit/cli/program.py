@@ -24,6 +24,7 @@ from tltoolkit.cli import (
     record,
     search,
     settings,
+    wording,
 )
 
 # name -> its module, in the order of the help
@@ -49,7 +50,8 @@ _WRONG_INPUT = (
     NotADirectoryError,
 )
 EPILOG = """\
-exit codes: 0 done, 1 failure, 2 wrong usage or input, 130 interrupted, 143 terminated.
+exit codes: 0 done, 1 failure, 2 wrong usage or input, 3 done but images were unreadable (predict)
+or have problems (audit --strict), 130 interrupted, 141 nobody reads the output, 143 terminated.
 Results go to standard output, everything else to standard error."""
 
 
@@ -68,32 +70,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Its words; None takes those of the process.
 
     Returns:
-        The exit code: 0, or 1 for a failure, 2 for wrong usage or input, 130 after Ctrl-C, 143
-        after SIGTERM, 141 where nobody reads the output.
+        The exit code: 0, or 1 for a failure, 2 for wrong usage or input, 3 where all went well
+        but images are not as they should be, 130 after Ctrl-C, 143 after SIGTERM, 141 where
+        nobody reads the output.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        with _terminated(), _warnings_in_one_line():
+        return _run(words)
+    except BrokenPipeError:
+        _close_broken()
+        return CLOSED
+
+
+def _run(words: list[str]) -> int:
+    flags: dict[str, str] = {}
+    try:
+        with _terminated(), _warnings_in_one_line(flags):
             args = parse(words)
+            flags |= wording.flags_of(parsers()[1][args.command])
             out = sys.stdout
-            # What libraries print, such as Keras' progress, is no result.
-            with contextlib.redirect_stdout(sys.stderr):
+            with _apart(args.quiet):
                 code: int = COMMANDS[args.command].run(args, out)
             out.flush()
+            sys.stderr.flush()
             return code
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else FAILURE
     except BrokenPipeError:
-        # Python would complain once more when it flushes at its end.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        return CLOSED
+        raise
     except KeyboardInterrupt:
         print("tltoolkit: interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         if "--debug" in words:
             traceback.print_exc()
-        print(f"tltoolkit: error: {_said(error)}", file=sys.stderr)
+        print(f"tltoolkit: error: {_said(error, flags)}", file=sys.stderr)
         return BAD_INPUT if isinstance(error, _WRONG_INPUT) else FAILURE
 
 
@@ -101,14 +112,16 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     """The settings of a command: flags over those of `--settings` over those of `--from`."""
     parser, commands = parsers()
     args = parser.parse_args(words)
+    own = commands[args.command]
     values: dict[str, Any] = {}
     if getattr(args, "from_run", None):
-        values |= record.read(args.from_run)["settings"]
+        said = record.read(args.from_run)["settings"]
+        values |= settings.as_defaults(said, own, str(record.path_of(args.from_run)))
     if getattr(args, "settings", None):
-        values |= settings.read(args.settings)
+        values |= settings.as_defaults(settings.read(args.settings), own, args.settings)
     if not values:
         return args
-    commands[args.command].set_defaults(**settings.as_defaults(values, commands[args.command]))
+    own.set_defaults(**values)
     return parser.parse_args(words)
 
 
@@ -129,16 +142,61 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
         own = kinds.add_parser(name, help=text, description=text, allow_abbrev=False)
         module.add(own)
         own.add_argument("--json", action="store_true", help="print JSON, for scripts")
+        loudness = own.add_mutually_exclusive_group()
+        add = loudness.add_argument
+        add("-q", "--quiet", action="store_true", help="no progress: results, warnings, errors")
+        add("-v", "--verbose", action="store_true", help="say more: versions, class counts")
         own.add_argument("--debug", action="store_true", help="show the traceback of an error")
         commands[name] = own
     return parser, commands
 
 
-def _said(error: Exception) -> str:
+def _said(error: Exception, flags: dict[str, str]) -> str:
     # A file system error's own text begins with "[Errno 2]".
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
+    text = str(error) or type(error).__name__
+    return text if isinstance(error, wording.FileError) else wording.reworded(text, flags)
+
+
+@contextlib.contextmanager
+def _apart(quiet: bool) -> Iterator[None]:
+    """What libraries print, such as Keras' progress, is no result; `quiet` drops it."""
+    if not quiet:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+        return
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        # Progress bars are shown on terminals alone.
+        contextlib.redirect_stderr(_NoTerminal(sys.stderr)),
+    ):
+        yield
+
+
+class _NoTerminal:
+    """A stream that says that it is no terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def isatty(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _close_broken() -> None:
+    """Let Python flush into nothing at its end, where it would complain once more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 @contextlib.contextmanager
@@ -159,7 +217,7 @@ def _terminated() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _warnings_in_one_line() -> Iterator[None]:
+def _warnings_in_one_line(flags: dict[str, str]) -> Iterator[None]:
     others = warnings.showwarning
 
     def show(
@@ -171,7 +229,8 @@ def _warnings_in_one_line() -> Iterator[None]:
         line: str | None = None,
     ) -> None:
         if issubclass(category, UserWarning):
-            print(f"tltoolkit: warning: {message}", file=sys.stderr)
+            said = wording.reworded(str(message), flags)
+            print(f"tltoolkit: warning: {said}", file=sys.stderr)
         else:
             others(message, category, filename, lineno, file, line)
 

@@ -4,17 +4,24 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
-from tltoolkit import _files
+from tltoolkit import _files, claiming
+from tltoolkit.claiming import COMMAND
 
-COMMAND = "command.json"
 FORMAT = 1
 
 
 def exists(run_dir: str) -> bool:
     """Whether a run directory tells its command."""
-    return (_files.local(run_dir) / COMMAND).is_file()
+    return path_of(run_dir).is_file()
+
+
+def path_of(run_dir: str) -> Path:
+    """Where a run directory tells its command."""
+    return _files.local(run_dir) / COMMAND
 
 
 def read(run_dir: str) -> dict[str, Any]:
@@ -23,7 +30,7 @@ def read(run_dir: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: There is none, or it is of another form.
     """
-    path = _files.local(run_dir) / COMMAND
+    path = path_of(run_dir)
     values = _files.parse_json(_files.read(path), path)
     if values.get("format") != FORMAT:
         raise ValueError(f"{path}: format must be {FORMAT}, not {values.get('format')!r}")
@@ -43,15 +50,9 @@ def fingerprint(data: Any, root: str) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
-def write(run_dir: str, settings: Mapping[str, Any], fingerprint: str) -> None:
-    """Record a command where no run has begun yet; anything else is left to `fine_tune`."""
-    from tltoolkit.artifact import write_json
-    from tltoolkit.run_dir import EARLY
-
-    target = _files.local(run_dir)
-    held = [path.name for path in target.iterdir()] if target.is_dir() else []
-    if set(held) - EARLY or (target.exists() and not target.is_dir()):
-        return
-    target.mkdir(parents=True, exist_ok=True)
+def noted(
+    run_dir: str, resume: bool | str, settings: Mapping[str, Any], fingerprint: str
+) -> AbstractContextManager[None]:
+    """Record a command while its run begins; see `claiming.noted`."""
     values = {"format": FORMAT, "settings": dict(settings), "fingerprint": fingerprint}
-    write_json(target / COMMAND, {**values, "command": sys.argv})
+    return claiming.noted(run_dir, resume, {**values, "command": sys.argv})

@@ -9,6 +9,7 @@ from tltoolkit.data.decoding import printable
 from tltoolkit.predictor import BadImage, Prediction
 
 COLUMNS = ("image", "label", "probability", "abstained", "error")
+FORMAT = "tltoolkit.predict/1"
 # Spreadsheets run text that begins so.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -39,9 +40,14 @@ def writer(
     return write
 
 
+def is_bad(answer: Answer) -> bool:
+    """Whether an image could not be read."""
+    return isinstance(answer, BadImage)
+
+
 def _json_row(file: TextIO, path: str, answer: Answer) -> bool:
     bad = isinstance(answer, BadImage)
-    row: dict[str, Any] = {"image": printable(path)}
+    row: dict[str, Any] = {"format": FORMAT, "image": printable(path)}
     if isinstance(answer, BadImage):
         row["error"] = answer.reason
     else:

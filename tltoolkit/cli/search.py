@@ -4,7 +4,8 @@ import argparse
 import json
 from typing import Any, TextIO
 
-from tltoolkit.cli import options, settings
+from tltoolkit import _files, _writing
+from tltoolkit.cli import options, outputs, settings
 
 EPILOG = """\
 The space is a YAML file of settings of stages, heads and classifiers: a list is a choice,
@@ -18,8 +19,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     add = parser.add_argument
     add("--space", required=True, metavar="FILE", help="YAML file of what may vary")
-    add("--trials", type=int, help="20, or the whole grid, if left out")
-    add("--sampler", default="random", help="random (default), tpe or grid")
+    add("--trials", type=options.whole(1), help="20, or the whole grid, if left out")
+    add(
+        "--sampler",
+        default="random",
+        choices=("random", "tpe", "grid"),
+        help="random (default), tpe or grid",
+    )
     add("--storage", metavar="FILE", help="keeps the trials; or a database address")
     add("--weights", default="imagenet", help="imagenet (default), none, or a file of weights")
     add("--write-plan", metavar="FILE", help="a new file for the best plan, for fit --plan")
@@ -27,21 +33,20 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print the best trials."""
+    outputs.check_file("--write-plan", args.write_plan)
     space = {name: _values(value) for name, value in settings.read(args.space).items()}
+    data = options.load_data(args)
     tl = options.toolkit(args)
     found = tl.tune.search(
-        options.load_data(args),
+        data,
         space,
         trials=args.trials,
         sampler=args.sampler,
         storage=args.storage,
         seed=args.seed,
         weights=options.weights(args),
-        verbose=options.verbose() != 0,
+        verbose=not args.quiet,
     )
-    if args.write_plan:
-        with open(args.write_plan, "x", encoding="utf-8") as file:
-            file.write(found.plan.to_yaml())
     told = {
         "score": found.score,
         "settings": dict(found.settings),
@@ -49,7 +54,9 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         "batch_size": found.batch_size,
         "trials": json.loads(found.trials.to_json(orient="records")),
     }
-    print(json.dumps(told, indent=2, default=repr) if args.json else found, file=out)
+    outputs.show(args, out, told, found)
+    if args.write_plan:
+        _writing.text(_files.local(args.write_plan), found.plan.to_yaml())
     return 0
 
 

@@ -1,14 +1,19 @@
 """Settings from a YAML file, in place of flags."""
 
 import argparse
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tltoolkit import _files
+from tltoolkit import _checks, _files
+from tltoolkit.cli.wording import FileError
 
 # They say what to do now, not with which settings.
-_NO_SETTINGS = {"help", "json", "debug", "settings", "from_run", "dry_run", "changed_data", "force"}
+_NO_SETTINGS = {
+    *("help", "json", "debug", "quiet", "verbose"),
+    *("settings", "from_run", "dry_run", "changed_data", "force"),
+}
 
 
 def read(path: str) -> dict[str, Any]:
@@ -18,7 +23,7 @@ def read(path: str) -> dict[str, Any]:
         FileNotFoundError, ValueError: No such file, or other content.
     """
     source = _files.local(path)
-    values = _files.plain_yaml(_files.read(source).decode(), source)
+    values = _files.plain_yaml(_decoded(source), source)
     if not isinstance(values, dict):
         raise ValueError(f"{source} must hold settings, one `name: value` a line")
     return values
@@ -29,26 +34,37 @@ def names(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
     return {a.dest: a for a in parser._actions if a.dest not in _NO_SETTINGS}
 
 
-def as_defaults(values: Mapping[str, Any], parser: argparse.ArgumentParser) -> dict[str, Any]:
+def as_defaults(
+    values: Mapping[str, Any], parser: argparse.ArgumentParser, source: str
+) -> dict[str, Any]:
     """Settings as defaults of a parser, which converts text as it does that of a flag.
 
     Raises:
-        ValueError: An unknown name, or a value of another kind.
+        FileError: An unknown name, or a value of another kind, in the file `source`.
     """
     known = names(parser)
     unknown = sorted(str(name) for name in set(values) - set(known))
     if unknown:
-        raise ValueError(f"unknown settings: {', '.join(unknown)}; known: {', '.join(known)}")
-    return {name: _as_default(name, value, known[name]) for name, value in values.items()}
+        listed = ", ".join(known)
+        raise FileError(f"{source}: unknown settings: {', '.join(unknown)}; known: {listed}")
+    return {name: _as_default(name, value, known[name], source) for name, value in values.items()}
 
 
-def _as_default(name: str, value: Any, action: argparse.Action) -> Any:
+def _as_default(name: str, value: Any, action: argparse.Action, source: str) -> Any:
     flag = isinstance(action, argparse.BooleanOptionalAction)
-    if value is None or (flag and isinstance(value, bool)):
+    if value is None and action.default is None:
+        return None
+    if flag and isinstance(value, bool):
         return value
     if flag or isinstance(value, bool) or not isinstance(value, (str, int, float)):
         rule = "true or false" if flag else "one text or number"
-        raise ValueError(f"`{name}` must be {rule}, not a {type(value).__name__}")
+        found = "null" if value is None else f"a {type(value).__name__}"
+        left = f"; left out it is {action.default}" if value is None else ""
+        raise FileError(f"{source}: `{name}` must be {rule}, not {found}{left}")
+    # argparse takes a default without a look at the choices.
+    if action.choices is not None and str(value) not in action.choices:
+        listed = ", ".join(map(str, action.choices))
+        raise FileError(f"{source}: `{name}` must be one of {listed}, not {value!r}")
     return str(value)
 
 
@@ -62,5 +78,54 @@ def text_of(value: str | None) -> str | None:
     if value is None or "\n" in value:
         return value
     if Path(value).suffix in (".yaml", ".yml"):
-        return _files.read(_files.local(value)).decode()
+        return _decoded(_files.local(value))
     return None
+
+
+def plan_of(value: str, **wanted: Any) -> Any:
+    """The plan that a name, a file or a YAML text gives: a `Plan`, or `"auto"`.
+
+    Args:
+        value: As --plan has it.
+        **wanted: Settings of a ready-made plan.
+
+    Raises:
+        ValueError: No such plan, or one that has no such setting.
+    """
+    from tltoolkit import plans
+    from tltoolkit.stages import Plan
+
+    text = text_of(value)
+    if text is None and value not in ("auto", *plans.PLANS):
+        named = ", ".join(map(repr, ["auto", *plans.PLANS]))
+        raise _checks.fail("plan", f"one of {named}, or a .yaml file", value)
+    make = plans.PLANS.get(value)
+    known = inspect.signature(make).parameters if make else {}
+    for name in wanted:
+        if name not in known:
+            shown = "of a file" if text else repr(value)
+            raise ValueError(f"--{name.replace('_', '-')} says nothing to the plan {shown}")
+    if make is None:
+        return "auto" if text is None else of_file(value, lambda: Plan.from_yaml(str(text)))
+    head = known.get("head_learning_rate")
+    rate = wanted.get("learning_rate")
+    if head and rate and not 10 <= round(head.default / rate, 6) <= 100:
+        rule = f"{head.default / 100:g} to {head.default / 10:g} for the plan {value!r}"
+        raise _checks.fail("learning_rate", rule, rate)
+    return make(**wanted)
+
+
+def of_file(value: str, parse: Callable[[], Any]) -> Any:
+    """What `parse` makes of a file's text; its errors name the file, where `value` is one."""
+    try:
+        return parse()
+    except (ValueError, TypeError) as error:
+        where = "the YAML text" if "\n" in value else value
+        raise FileError(f"{where}: {error}") from error
+
+
+def _decoded(source: Path) -> str:
+    try:
+        return _files.read(source).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{source} is not text in UTF-8") from error

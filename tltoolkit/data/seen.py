@@ -98,8 +98,8 @@ class Seen:
             return np.full(len(split), NEW)
         return self._look_up(_group_digests(split), True)
 
-    def write(self, directory: Path) -> dict[str, str]:
-        """Write `FILES` into a directory; the SHA-256 of each."""
+    def contents(self) -> dict[str, bytes]:
+        """The content of each of `FILES`."""
         about = {
             "format": FORMAT,
             "images": {name: self.count(name) for name in SPLITS},
@@ -112,14 +112,11 @@ class Seen:
         table = io.BytesIO()
         np.lib.format.write_array(table, self.rows, allow_pickle=False)
         text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
-        contents = {ORIGIN: text.encode(), IMAGES: table.getvalue()}
-        for name, content in contents.items():
-            _files.replace(directory / name, content)
-        return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        return {ORIGIN: text.encode(), IMAGES: table.getvalue()}
 
     @classmethod
     def read(cls, directory: Path, hashes: Mapping[str, str] | None = None) -> "Seen":
-        """What `write` wrote; checked against its result where `hashes` are given.
+        """What `contents` gave; checked against its hashes where `hashes` are given.
 
         Raises:
             FileNotFoundError, ValueError: a file is missing, was changed or is of another form.

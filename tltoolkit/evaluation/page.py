@@ -2,14 +2,17 @@
 
 import html
 import json
+import os
 import re
 from collections.abc import Mapping
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tltoolkit import _files, _writing
 from tltoolkit.evaluation.page_data import page_data
-from tltoolkit.evaluation.text import plain, write
+from tltoolkit.evaluation.text import is_report, plain
 
 if TYPE_CHECKING:
     from tltoolkit.evaluation.report import Report
@@ -17,19 +20,43 @@ if TYPE_CHECKING:
 _MARK = "tltoolkit report page"
 
 
-def save_page(report: "Report", directory: Path, title: str, run: Mapping[str, Any] | None) -> Path:
-    """Write report.html; a file of that name that is no report page is refused.
+def is_page(path: Path) -> bool:
+    """Whether a file is a report.html."""
+    return _writing.marked(path, _MARK.encode(), within=500)
+
+
+def check_directory(directory: str | Path, page: bool | None) -> Path:
+    """The directory, if a report can be written into it; arguments and errors as `Report.save`."""
+    target = _files.local(directory)
+    if os.path.lexists(target) and not target.is_dir():
+        raise NotADirectoryError(f"{target} is a file; name a folder for the report")
+    _writing.check_room(target)
+    _writing.free(target / "report.json", is_report, "a report")
+    if has_page(page):
+        _writing.free(target / "report.html", is_page, "a report page")
+    return target
+
+
+def has_page(page: bool | None) -> bool:
+    """Whether a report has a page; None leaves it to whether plotly is installed.
 
     Raises:
-        ImportError: without plotly.
+        ImportError: It is to have one, without plotly.
     """
+    if not page:
+        return page is None and find_spec("plotly") is not None
     try:
-        from plotly.offline import get_plotlyjs
+        import plotly.offline  # noqa: F401
     except ImportError as error:
         raise ImportError("report pages need plotly: pip install 'tltoolkit[report]'") from error
+    return True
+
+
+def save_page(report: "Report", directory: Path, title: str, run: Mapping[str, Any] | None) -> Path:
+    """Write report.html; a file of that name that is no report page is refused."""
+    from plotly.offline import get_plotlyjs
+
     path = directory / "report.html"
-    if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace")[:500]:
-        raise FileExistsError(f"{path} exists and is not a report page: choose another directory")
     parts = {
         "mark": _MARK,
         "title": html.escape(title),
@@ -38,7 +65,8 @@ def save_page(report: "Report", directory: Path, title: str, run: Mapping[str, A
         "data": json_for_script(page_data(report, title, run)),
         "script": _asset("page.js"),
     }
-    write(path, fill(_asset("page.html"), parts))
+    page = fill(_asset("page.html"), parts)
+    _writing.text(path, page, is_page, errors="backslashreplace")
     return path
 
 

@@ -3,20 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tltoolkit import _writing
 from tltoolkit._checks import fail, integer, number, one_of
 from tltoolkit.evaluation import calibration, errors, notes, scores
 from tltoolkit.evaluation.decision import Decision
 from tltoolkit.evaluation.figures import Figures
 from tltoolkit.evaluation.inputs import check_class_names, check_predictions
 from tltoolkit.evaluation.intervals import Bootstrap
-from tltoolkit.evaluation.page import save_page
+from tltoolkit.evaluation.page import check_directory, has_page, save_page
 from tltoolkit.evaluation.temperature import Temperature, fit_temperature
 from tltoolkit.evaluation.text import report_dict, report_text, save_json
 from tltoolkit.evaluation.thresholds import Thresholds, tune
@@ -250,11 +250,15 @@ class Report(Figures):
             The files written.
 
         Raises:
+            FileExistsError: something of another kind has the name of a file of the report.
+            OSError: `directory` is none, or cannot be written to.
             ImportError: if `page` is True and plotly is not installed.
         """
-        written = [save_json(self, Path(directory))]
-        if page or (page is None and find_spec("plotly") is not None):
-            written.append(save_page(self, Path(directory), title, run))
+        target = check_directory(directory, page)
+        _writing.made(target)
+        written = [save_json(self, target)]
+        if has_page(page):
+            written.append(save_page(self, target, title, run))
         return tuple(written)
 
     def __repr__(self) -> str:

@@ -2,13 +2,13 @@
 
 import json
 import math
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tltoolkit import _writing
 from tltoolkit.evaluation.intervals import COUNT_FIGURES, FIGURES, RANKING_FIGURES
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ PER_CLASS = (
 LEVEL = 0.95
 _BUDGET = 500_000  # values resampled in every one of 1,000 draws: some four seconds
 _FORMAT = "tltoolkit.report/1"
+_MARK = b'"tltoolkit.report/'  # in the first bytes of any version
 _WITH_INTERVAL = ("accuracy", "f1_macro")  # quick ones: text is printed often
 _COLUMNS = ("precision", "recall", "f1", "average_precision", "roc_auc")
 _HEADINGS = ("precision", "recall", "F1", "avg prec", "ROC-AUC", "support")
@@ -96,26 +97,22 @@ def plain(value: Any) -> Any:
     return value
 
 
+def is_report(path: Path) -> bool:
+    """Whether a file is a report.json."""
+    return _writing.marked(path, _MARK, within=100)
+
+
 def save_json(report: "Report", directory: Path) -> Path:
     """Write report.json; a file of that name that is no report is left alone and refused."""
     path = directory / "report.json"
-    if path.exists() and _FORMAT not in path.read_text(encoding="utf-8", errors="replace"):
-        raise FileExistsError(f"{path} exists and is not a report: choose another directory")
-    directory.mkdir(parents=True, exist_ok=True)
     entries = [
         f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
         for key, value in report_dict(report).items()
     ]
-    write(path, "{\n" + ",\n".join(entries) + "\n}\n")
-    return path
-
-
-def write(path: Path, text: str) -> None:
-    """Write the whole file or nothing."""
-    partial = path.with_name(path.name + ".partial")
+    text = "{\n" + ",\n".join(entries) + "\n}\n"
     # File names may hold bytes that are no text; escaped like this they are valid in JSON.
-    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-    os.replace(partial, path)
+    _writing.text(path, text, is_report, errors="backslashreplace")
+    return path
 
 
 def report_text(report: "Report") -> str:

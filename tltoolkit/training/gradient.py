@@ -9,7 +9,7 @@ import tensorflow as tf
 from tltoolkit import graph, optimizers, traits
 from tltoolkit.callbacks import EarlyStopping, ValidationMetrics
 from tltoolkit.callbacks.weight_average import estimate_batch_norm
-from tltoolkit.training import objective, scoring
+from tltoolkit.training import objective, saying, scoring
 from tltoolkit.training.best import Best, KeepBest
 from tltoolkit.training.finite import Finite
 from tltoolkit.training.frozen import FrozenCheck
@@ -33,7 +33,7 @@ def fit(task: Task, progress: Progress) -> History:
             validation_data=val,
             epochs=task.stage.epochs,
             shuffle=False,
-            verbose=task.job.verbose,
+            verbose=int(task.job.verbose == saying.BARS),
             callbacks=[*objective.callbacks_of(task, loss), *_callbacks(task, progress)],
         )
         history: History = fitted.history
@@ -106,7 +106,8 @@ def _callbacks(task: Task, progress: Progress) -> list[Any]:
         )
     if stage.early_stopping is not None:
         own.append(EarlyStopping(monitor="val_loss", patience=stage.early_stopping))
-    callbacks = [*own, *job.callbacks]
+    said = [saying.Lines()] * (job.verbose == saying.LINES)
+    callbacks = [*own, *job.callbacks, *said]
     if progress.directory is not None:
         callbacks.append(StageCheckpoints(progress, task, callbacks, finite))
     return callbacks

@@ -8,7 +8,7 @@ import numpy as np
 from tltoolkit import _checks, freezing, graph, outputs
 from tltoolkit.network import Network, probabilities
 from tltoolkit.stages import LBFGS, Stage
-from tltoolkit.training import objective, probe, scoring
+from tltoolkit.training import objective, probe, saying, scoring
 from tltoolkit.training.job import History, Task
 from tltoolkit.training.progress import Progress
 
@@ -55,7 +55,7 @@ def fit(task: Task, progress: Progress) -> History:
     if held is not None:
         logs |= scores(*held, "val_")
     if job.verbose:
-        print(" - ".join(f"{name}: {value:.4f}" for name, value in logs.items()))
+        print(f"Solved: {saying.values(logs)}", flush=True)
     progress.best.consider(job.model, task.first_epoch, logs)
     return {name: [value] for name, value in logs.items()}
 

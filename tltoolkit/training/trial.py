@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tltoolkit import _checks
 from tltoolkit.augment import keys
 from tltoolkit.data.images import check_image_data
 from tltoolkit.network import Network, network_of

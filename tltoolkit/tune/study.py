@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
+import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from tltoolkit import _checks
+from tltoolkit import _checks, _files
 from tltoolkit.data import ImageData
 from tltoolkit.tune.space import Space
 
@@ -54,10 +56,8 @@ def address_of(storage: str | Path | None) -> tuple[str | None, bool]:
     path = Path(storage)
     if not path.parent.is_dir():
         raise _checks.fail("storage", "a file in a folder that exists", str(storage))
-    if path.exists():
-        with open(path, "rb") as file:
-            if file.read(len(SQLITE)) not in (SQLITE, b""):
-                raise _checks.fail("storage", "a new file or that of a search", str(storage))
+    if os.path.lexists(path) and not _is_study(_files.regular(path)):
+        raise _checks.fail("storage", "a new file or that of a search", str(storage))
     return f"sqlite:///{path.absolute()}", False
 
 
@@ -102,6 +102,19 @@ def fingerprint(data: ImageData) -> str:
         for i in np.linspace(0, len(split) - 1, min(SHOWN, len(split)), dtype=int):
             digest.update(split.source.digest(int(split.indices[i])).encode())
     return digest.hexdigest()
+
+
+def _is_study(path: Path) -> bool:
+    """Whether a file is a database of Optuna's, or an empty one."""
+    with open(path, "rb") as file:
+        start = file.read(len(SQLITE))
+    if start != SQLITE:
+        return start == b""
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
+        rows = database.execute("select name from sqlite_master where type = 'table'")
+        tables = {name for (name,) in rows}
+    return not tables or "studies" in tables
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,35 @@
+"""Errors in the words of the command line: flags and operands for the parameters of Python."""
+
+import argparse
+import re
+
+# Parameters of the functions that commands call, other than by the name of their flag.
+OPERANDS = {
+    "root": "DIR",
+    "table": "DIR",
+    "data": "DIR",
+    "images": "IMAGE",
+    "directory": "RUN",
+    "val + test": "--val + --test",
+    "class_names": "the classes in DIR",
+}
+
+
+class FileError(ValueError):
+    """What is wrong in a file: the names in it are its own, and no flags."""
+
+
+def flags_of(parser: argparse.ArgumentParser) -> dict[str, str]:
+    """Parameter -> what a user of this command writes for it."""
+    flags = {a.dest: a.option_strings[-1] for a in parser._actions if a.option_strings}
+    operands = {a.dest: str(a.metavar) for a in parser._actions if not a.option_strings}
+    return {**OPERANDS, **operands, **flags}
+
+
+def reworded(text: str, flags: dict[str, str]) -> str:
+    """An error of the Python interface as the command line says it."""
+    known = "|".join(sorted(map(re.escape, flags), key=len, reverse=True))
+    text = re.sub(rf"Received: (?:{known})=", "Received: ", text)
+    text = re.sub(rf"`({known})=?`", lambda m: flags[m[1]], text)
+    # As in "pass duplicates='drop'".
+    return re.sub(rf"\b({known})=(['\"])([\w.-]+)\2", lambda m: f"{flags[m[1]]} {m[3]}", text)
