@@ -115,9 +115,7 @@ def test_what_unfreezes_is_told_by_path_or_name(unfreeze: object, trained: set |
     before = {path: [v.numpy() for v in layer.variables] for path, layer in named(model).items()}
     run = tl.fine_tune(model, data(), plan(stage), "none", verbose=0)
     for path, layer in named(model).items():
-        same = [
-            np.array_equal(a, b) for a, b in zip(before[path], layer.variables, strict=True)
-        ]
+        same = [np.array_equal(a, b) for a, b in zip(before[path], layer.variables, strict=True)]
         assert all(same) == (path not in trained), path
     assert len(set(run.stages[0].changed)) == len(run.stages[0].changed)
     changed = {path.rpartition("/")[0] for path in run.stages[0].changed}
@@ -146,7 +144,9 @@ def test_each_layer_has_the_rate_of_its_own_block() -> None:
     optimizer.build(variables)
     optimizer.apply([keras.ops.ones(v.shape) for v in variables], variables)
     steps = {id(v): np.max(old - v.numpy()) for v, old in zip(variables, before, strict=True)}
-    rates = {path: steps[id(layer.kernel)] for path, layer in named(model).items() if "conv" in path}  # noqa: E501
+    rates = {
+        path: steps[id(layer.kernel)] for path, layer in named(model).items() if "conv" in path
+    }  # noqa: E501
     assert rates == {"low/conv": pytest.approx(0.25, 1e-5), "high/conv": pytest.approx(0.5, 1e-5)}
 
 

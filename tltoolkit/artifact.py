@@ -144,4 +144,3 @@ def _new(directory: Path, name: str) -> AbstractContextManager[Path]:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a result."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-
