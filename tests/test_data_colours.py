@@ -162,6 +162,27 @@ def test_signed_values_are_scaled_by_their_bits() -> None:
             decode(tiff(np.array([[-1, 5]], kind)))
 
 
+def test_colours_that_would_come_out_wrong_are_refused() -> None:
+    four = np.stack([TWELVE] * 4, axis=-1)
+    for tags in ({"t262": 5}, {"t338": 1}):  # inks, premultiplied alpha
+        assert decode(tiff(four, **tags)).shape == (6, 7, 3)
+        with pytest.raises(ImageError, match="fewer than 16 bits in .* are not supported"):
+            decode(tiff(four, t281=4095, **tags))
+    colours = np.stack([TWELVE * 16, TWELVE * 8, TWELVE * 4], axis=-1)
+    planes = [colours[..., c].astype("<u2").tobytes() for c in range(3)]
+    packed = [zlib.compress(plane) for plane in planes]
+    for parts, compression in ((planes, 1), (packed, 8)):
+        sizes = tuple(map(len, parts))
+        starts = tuple(8 + sum(sizes[:c]) for c in range(3))
+        tags = {"t284": 2, "t259": compression, "t273": starts, "t279": sizes}
+        data = tiff(colours, t0=b"".join(parts), **tags)
+        if compression == 8:
+            np.testing.assert_array_equal(decode(data), colours >> 8)
+        else:
+            with pytest.raises(ImageError, match="16 bits in uncompressed planes are not"):
+                decode(data)
+
+
 def test_where_0_is_white_it_is_so_in_16_bits_too() -> None:
     assert grey(tiff(np.array([[0, 255]], np.uint8), t262=0)).tolist() == [[255, 0]]
     assert grey(tiff(np.array([[0, 65535]], np.uint16), t262=0)).tolist() == [[255, 0]]

@@ -69,15 +69,15 @@ DAMAGED = {
     "a cut TIFF": (encoded("TIFF")[:200], "a TIFF, but "),
     "doubles": (
         float_tiff(64, 1),
-        "a TIFF, but one of 1 float samples of 64 bits a pixel, which is not",
+        "a TIFF, but float samples of 64 bits, 1 a pixel, are not supported",
     ),
     "halves": (
         float_tiff(16, 1),
-        "a TIFF, but one of 1 float samples of 16 bits a pixel, which is not",
+        "a TIFF, but float samples of 16 bits, 1 a pixel, are not supported",
     ),
     "float colours": (
         float_tiff(32, 3),
-        "a TIFF, but one of 3 float samples of 32 bits a pixel, which",
+        "a TIFF, but float samples of 32 bits, 3 a pixel, are not supported",
     ),
     "floats beyond 1": (
         encoded("TIFF", Image.fromarray(np.full((2, 2), 7, np.float32))),

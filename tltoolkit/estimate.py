@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psutil
 
 from tltoolkit import freezing, graph, plans
 from tltoolkit.augment import threads
@@ -263,9 +264,7 @@ def _warm(call: Callable[[], Any]) -> float:
 
 def _resident() -> float:
     """GiB that this process holds now."""
-    with open("/proc/self/statm") as file:
-        pages = int(file.read().split()[1])
-    return pages * 4096 / 2**30
+    return float(psutil.Process().memory_info().rss) / 2**30
 
 
 def _clock(seconds: float) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from tltoolkit import artifact
 from tltoolkit.data import ImageData
@@ -89,7 +90,7 @@ def hardware() -> dict[str, Any]:
     return {
         "cores": os.cpu_count(),
         "processor": _processor(),
-        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory": psutil.virtual_memory().total,
         "gpus": [tf.config.experimental.get_device_details(c).get("device_name") for c in cards],
         "system": platform.platform(),
     }

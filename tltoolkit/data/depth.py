@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 _GREY = ("I;16", "I;16B", "I", "F")
-_MAX_SAMPLE_VALUE = 281
+# Numbers of a TIFF's tags, and values of them.
+_COMPRESSION, _MAX_SAMPLE_VALUE, _PLANES = 259, 281, 284
 _MIN_IS_WHITE, _SIGNED = 0, 2
 _HIGHEST = 65535
 # PNG's colour types, and how many values a pixel of each has.
@@ -36,16 +37,17 @@ def eight_bits(image: Image.Image, file: IO[bytes] | None = None) -> Image.Image
 
     Raises:
         ValueError: values without a defined brightness: negative ones, 32-bit ones above 65535,
-            float ones outside 0..1.
+            float ones outside 0..1; or inks or premultiplied colours of fewer than 16 bits in 16.
     """
     if image.mode in _GREY:
         return _grey(image, file)
     if image.mode == "L" and _tag(image, TiffImagePlugin.SAMPLEFORMAT) == _SIGNED:
         return _signed_bytes(image)
-    if file is None or image.mode not in ("RGB", "RGBA"):
-        return image
-    bits = _told_bits(image, file)
-    if bits is None or (bits == 16 and "transparency" not in image.info):
+    bits = None if file is None else _told_bits(image, file)
+    if bits is not None and _tag(image, _PLANES) == 2 and _tag(image, _COMPRESSION) == 1:
+        # Pillow 13 reads their bytes as values of 8 bits.
+        raise ValueError("colours of 16 bits in uncompressed planes are not supported")
+    if file is None or bits is None or (bits == 16 and "transparency" not in image.info):
         return image  # Pillow has kept the highest 8 bits already
     return _colours(image, file, bits)
 
@@ -65,8 +67,6 @@ def _grey(image: Image.Image, file: IO[bytes] | None) -> Image.Image:
 
 def _colours(image: Image.Image, file: IO[bytes], told: int) -> Image.Image:
     values = _sixteen_bits(image, file)
-    if values is None:
-        return image
     colours, alpha = values[..., :3], values[..., 3:]
     bits = _within(colours, told, image)
     key = image.info.get("transparency")
@@ -154,10 +154,10 @@ def _highest(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     return (values >> (bits - 8)).astype(np.uint8)
 
 
-def _sixteen_bits(image: Image.Image, file: IO[bytes]) -> NDArray[np.uint16] | None:
+def _sixteen_bits(image: Image.Image, file: IO[bytes]) -> NDArray[np.uint16]:
     """The whole values of colours, (H, W, 3 or 4), of which Pillow keeps the high bytes.
 
-    In the other order of bytes, what it keeps are the low ones. None where there is no such order.
+    In the other order of bytes, what it keeps are the low ones.
     """
     file.seek(0)
     with Image.open(file, formats=[str(image.format)]) as again:
@@ -170,7 +170,7 @@ def _sixteen_bits(image: Image.Image, file: IO[bytes]) -> NDArray[np.uint16] | N
             again.tile = [tile._replace(args=_other_order(tile.args)) for tile in again.tile]
             high, low = np.asarray(image), np.asarray(again)
         else:
-            return None
+            raise ValueError(f"colours of fewer than 16 bits in {', '.join(raw)} are not supported")
         return high.astype(np.uint16) << 8 | low
 
 

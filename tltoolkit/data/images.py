@@ -244,11 +244,12 @@ class ImageData:
 
         Uses all cores and shows progress on a terminal. The verdict on a file is remembered by
         its path, size and modification time, in the user's cache folder, so that a second audit
-        decodes only what is new.
+        decodes only what is new. Readable images that are hardly what was meant are listed too,
+        by the thresholds of `data.suspects`: black, uniform, blurred, tiny, of an odd shape.
 
         Args:
-            near_duplicates: also look for images that look alike (perceptual hash); needs the
-                package imagehash.
+            near_duplicates: also look for groups of images that look alike (perceptual hash);
+                needs the package imagehash.
         """
         from tltoolkit.data.audit import audit
 

@@ -179,4 +179,4 @@ def _tiff_fault(file: IO[bytes]) -> str | None:
     if ((samples[0],), bits) in known:
         return None
     what = _SAMPLES.get(samples[0], "undefined")
-    return f"one of {len(bits)} {what} samples of {bits[0]} bits a pixel, which is not supported"
+    return f"{what} samples of {bits[0]} bits, {len(bits)} a pixel, are not supported"

@@ -39,7 +39,8 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert("RGB")
 
 
-# Pillow's mode -> RGB.
+# Pillow's mode -> RGB. In each of them a colour profile in the file is applied first, which gives
+# sRGB; a damaged one, or one of another colour space than the mode, is ignored.
 MODES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "RGB": _plain,  # a colour marked transparent becomes white, also in the next three
     "L": _plain,  # grey, repeated three times

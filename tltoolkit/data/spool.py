@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+import threading
 from array import array
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,6 +41,7 @@ class Spool:
         self._gb = gb
         self._directory = directory
         self._starts = array("q", [0])
+        self._lock = threading.Lock()
 
     @cached_property
     def _file(self) -> IO[bytes]:
@@ -65,7 +67,9 @@ class Spool:
             )
             raise _checks.fail("spool_gb", rule, self._gb)
         try:
-            _write(self._file.fileno(), content)
+            with self._lock:
+                os.lseek(self._file.fileno(), self._starts[-1], os.SEEK_SET)
+                _write(self._file.fileno(), content)
         except OSError as error:
             where = self._directory or tempfile.gettempdir()
             raise OSError(
@@ -80,7 +84,13 @@ class Spool:
 
     def read(self, index: int) -> bytes:
         """Number `index`. Safe to call from many threads at once."""
-        return os.pread(self._file.fileno(), self.size(index), self._starts[index])
+        size, start = self.size(index), self._starts[index]
+        if hasattr(os, "pread"):
+            return os.pread(self._file.fileno(), size, start)
+        # Windows has none, and the file has one place for all who read and write.
+        with self._lock:
+            self._file.seek(start)
+            return self._file.read(size)
 
 
 def _write(descriptor: int, content: bytes) -> None:

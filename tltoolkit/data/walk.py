@@ -64,7 +64,8 @@ def files(
     """
     status = os.stat(folder)
     identity = (status.st_dev, status.st_ino)
-    if identity in above:
+    # Some file systems of Windows number nothing, and have no links either.
+    if status.st_ino and identity in above:
         skipped["link loop"] += 1
         return
     for entry in visible(folder, skipped):
