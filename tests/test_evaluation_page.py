@@ -111,7 +111,7 @@ def test_names_are_text_and_nothing_else(page):
     assert page.execute_script("return window.hacked") is None
     assert text(page, "h1") == page.title == f"Test {HOSTILE}"
     cells = page.execute_script(
-        "return [...document.querySelectorAll('#class-table tbody td:first-child')]"
+        "return [...document.querySelectorAll('#class-table tbody th')]"
         ".map((cell) => cell.textContent)"
     )
     assert cells == NAMES
@@ -287,3 +287,109 @@ def test_a_large_page_is_small_and_quick(browser, tmp_path):
     assert min(took) < 3
     assert "40 classes with the most errors" in text(browser, "#grid-note")
     assert browser.get_log("browser") == []
+
+
+RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice", "experimental")
+
+
+def in_colours(browser, scheme):
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features if scheme else []})
+
+
+def violations(browser):
+    """What axe-core finds wrong on the page as it stands."""
+    axe = pytest.importorskip("axe_core_python.selenium", reason="axe-core-python is missing")
+    found = axe.Axe().run(browser, options={"runOnly": {"type": "tag", "values": list(RULES)}})
+    assert len(found["passes"]) > 30
+    # Of axe's own doing.
+    assert all("Canvas2D" in entry["message"] for entry in browser.get_log("browser"))
+    return [(v["id"], [n["html"][:200] for n in v["nodes"][:3]]) for v in found["violations"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_wrong(page, scheme):
+    in_colours(page, scheme)
+    page.refresh()
+    assert violations(page) == []
+    in_colours(page, None)
+
+
+def test_axe_finds_nothing_wrong_with_other_reports(browser, tmp_path):
+    rng = np.random.default_rng(1)
+    several = Report.from_predictions(
+        rng.integers(0, 2, (60, 3)), rng.random((60, 3)), ["a", "b", "c"]
+    )
+    perfect = Report.from_predictions([0, 1], np.eye(2))
+    large = Report.from_predictions(*predictions(600, 60))
+    narrow = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    for number, report in enumerate((several, perfect, large)):
+        visit(browser, report, tmp_path / str(number))
+        assert violations(browser) == []
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
+        assert violations(browser) == []
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_every_table_has_a_caption_and_every_row_a_header(page):
+    tables = page.execute_script(
+        "return [...document.querySelectorAll('table')].map((table) => [table.caption?.textContent,"
+        "[...table.tBodies[0].rows].every((row) => row.cells[0].matches('th[scope=row]'))])"
+    )
+    assert len(tables) == 7
+    assert all(caption and headed for caption, headed in tables)
+    heading = page.find_element("css selector", "#class-table th:nth-child(2) button")
+    heading.click()
+    assert (
+        page.execute_script("return document.querySelectorAll('#class-table tbody th').length") == 4
+    )
+
+
+def luminance(colour):
+    value = np.array(colour) / 255
+    value = np.where(value <= 0.03928, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    return value @ (0.2126, 0.7152, 0.0722)
+
+
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_curves_stand_out_from_the_page(page, scheme):
+    in_colours(page, scheme)
+    page.refresh()
+    colours, paper = page.execute_script(
+        "const rgb = (text) => { const c = document.createElement('canvas').getContext('2d');"
+        "c.fillStyle = text; c.fillRect(0, 0, 1, 1); return [...c.getImageData(0, 0, 1, 1).data]; };"
+        "const traces = [...document.querySelectorAll('.js-plotly-plot')].flatMap((p) => p.data);"
+        "return [traces.map((t) => [(t.mode === 'markers' ? t.marker : t.line).color,"
+        " t.opacity ?? 1]).map(([c, o]) => [rgb(c), o]),"
+        " rgb(getComputedStyle(document.body).backgroundColor)]"
+    )
+    in_colours(page, None)
+    assert len(colours) > 10
+    paper = np.array(paper[:3])
+    for (*colour, alpha), opacity in colours:
+        share = opacity * alpha / 255
+        # What WCAG 2.1 asks of graphics.
+        assert contrast(share * np.array(colour) + (1 - share) * paper, paper) >= 3
+
+
+def test_the_slider_says_its_threshold_and_nothing_else(page):
+    slider = page.find_element("id", "threshold")
+    assert slider.accessible_name == "Threshold"
+    set_slider(page, 77)
+    assert slider.get_attribute("aria-valuetext") == "0.385"
+    live = page.execute_script(
+        "return [...document.querySelectorAll('[aria-live]:not([aria-live=off]), [role=status]')]"
+        ".map((node) => node.id)"
+    )
+    assert live == ["cell-title"]
+    assert (
+        page.execute_script(
+            "return document.getElementById('threshold-value').getAttribute('aria-live')"
+        )
+        == "off"
+    )

@@ -37,20 +37,22 @@ function drawSummary() {
   at("notes").append(...data.notes.map((note) => element("p", { class: "note" }, note)));
   const half = Math.ceil(data.scalars.length / 2);
   const columns = [data.scalars.slice(0, half), data.scalars.slice(half)].map((part) =>
-    element("table", { class: "wide" },
+    element("table", { class: "wide" }, element("caption", {}, "Figures of the whole test set"),
       element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "Figure"),
         element("th", { scope: "col" }, "Value"), element("th", { scope: "col" }, "95 % interval"))),
-      element("tbody", {}, ...part.map((scalar) => element("tr", {}, element("td", {}, scalar.label),
+      element("tbody", {}, ...part.map((scalar) => element("tr", {}, element("th", { scope: "row" }, scalar.label),
         element("td", {}, figure(scalar.value)), element("td", {}, range(scalar.interval) || "–"))))));
   at("scalars").append(element("div", { class: "columns" }, ...columns));
 }
 
-// A table whose headings sort it. columns: [heading, value of row i, text of a value, class, hint].
-function sortableTable(columns, count) {
+// A table whose headings sort it; its first column names the rows.
+// columns: [heading, value of row i, text of a value, class, hint].
+function sortableTable(caption, columns, count) {
   const body = element("tbody");
   let rows = [...Array(count).keys()];
   const show = () => body.replaceChildren(...rows.map((i) => element("tr", {}, ...columns.map(
-    ([, value, text, kind, hint]) => element("td", { class: kind, title: hint?.(i) }, text(value(i)))))));
+    ([, value, text, kind, hint], column) => element(column ? "td" : "th",
+      { scope: column ? null : "row", class: kind, title: hint?.(i) }, text(value(i)))))));
   const headings = columns.map(([name, value, , kind]) => {
     const heading = element("th", { scope: "col", class: kind, "aria-sort": "none" });
     heading.append(element("button", { type: "button", onclick: () => {
@@ -63,8 +65,13 @@ function sortableTable(columns, count) {
     return heading;
   });
   show();
-  return element("table", { class: "wide" }, element("thead", {}, element("tr", {}, ...headings)), body);
+  return element("table", { class: "wide" }, element("caption", {}, caption),
+    element("thead", {}, element("tr", {}, ...headings)), body);
 }
+
+// What is wider than the window is moved by the keyboard too.
+const scrolling = (name, child) =>
+  element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, child);
 
 function compare(a, b, falling) {
   if (a === null || b === null) return (a === null) - (b === null); // undefined ones stay last
@@ -76,7 +83,7 @@ function drawClasses() {
   const per = data.perClass;
   const number = (name, key) => [name, (i) => per[key][i], (value) => figure(value), null,
     (i) => data.undefined[`${key}[${data.classes[i]}]`]];
-  at("class-table").append(sortableTable([
+  at("class-table").append(sortableTable("Classes", [
     ["Class", (i) => data.classes[i], (value) => value, "text name", (i) => data.classes[i]],
     ["Images", (i) => per.support[i], whole],
     number("Precision", "precision"), number("Recall", "recall"), number("F1", "f1"),
@@ -132,7 +139,7 @@ function drawOperating() {
     const drawn = data.curves[choice.value][kind], [px, py] = [now()[x], now()[y]];
     const others = data.classes.length > 20 ? [] : data.classes.map((_, c) => c).filter((c) => String(c) !== choice.value);
     const traces = others.filter((c) => data.curves[c][kind]).map((c) => line(...data.curves[c][kind], data.classes[c],
-      { line: { color: colour("quiet"), width: 1 }, opacity: 0.3, hoverinfo: "name" }));
+      { line: { color: colour("faint"), width: 1 }, hoverinfo: "name" }));
     if (drawn) traces.push(line(drawn[0], drawn[1], name));
     if (px !== null && py !== null) traces.push(point(px, py));
     return traces;
@@ -182,8 +189,9 @@ function drawGrid() {
     button.setAttribute("aria-pressed", "true");
     const rows = data.cells[`${r},${c}`], total = counts[r][c];
     const more = total > rows.length ? `, the ${rows.length} of the highest loss` : "";
-    at("cell-images").replaceChildren(
-      element("h3", {}, `${meaning(r, c)}: ${whole(total)} ${total === 1 ? "image" : "images"}${more}`), gallery(rows));
+    at("cell-images").hidden = false;
+    at("cell-title").textContent = `${meaning(r, c)}: ${whole(total)} ${total === 1 ? "image" : "images"}${more}`;
+    at("cell-gallery").replaceChildren(gallery(rows));
   };
   const cell = (r, c) => {
     const count = counts[r][c], total = data.perClass.support[shown[r]];
@@ -197,7 +205,7 @@ function drawGrid() {
   };
   table.classList.toggle("slanted", !data.multiLabel && (columns.length > 8 || columns.some((name) => name.length > 9)));
   table.classList.toggle("dense", columns.length > 20);
-  table.append(
+  table.append(element("caption", {}, "Confusion matrix"),
     element("thead", {}, element("tr", {}, element("td"), ...columns.map((name) =>
       element("th", { scope: "col", title: name }, element("span", {}, name))))),
     element("tbody", {}, ...counts.map((row, r) => element("tr", {},
@@ -216,7 +224,7 @@ function drawGrid() {
   at("grid-note").textContent = (data.multiLabel ? "Rows are classes." : "Rows are true classes, columns those given.")
     + " Choose a cell to see its images; arrow keys move between cells." + part;
   if (!data.confused.length) return;
-  at("pairs").append(element("h3", {}, "Most confused"), element("div", { class: "scroll" }, sortableTable([
+  at("pairs").append(element("h3", {}, "Most confused"), scrolling("Most confused", sortableTable("Most confused", [
     ["True class", (i) => data.confused[i].true, (value) => value, "text name"],
     ["Taken for", (i) => data.confused[i].predicted, (value) => value, "text name"],
     ["Images", (i) => data.confused[i].count, whole],
@@ -275,11 +283,11 @@ function drawRun() {
     });
   });
   const stages = data.run.stages ?? [], keys = [...new Set(stages.flatMap((stage) => Object.keys(stage)))];
-  if (stages.length) at("stages").append(element("h3", {}, "Stages"), element("div", { class: "scroll" }, sortableTable(
-    keys.map((key) => [key, (i) => stages[i][key] ?? null, asText, "text"]), stages.length)));
+  if (stages.length) at("stages").append(element("h3", {}, "Stages"), scrolling("Stages", sortableTable(
+    "Stages", keys.map((key) => [key, (i) => stages[i][key] ?? null, asText, "text"]), stages.length)));
   const settings = Object.entries(data.run.settings ?? {});
-  if (settings.length) at("settings").append(element("h3", {}, "Settings"), element("div", { class: "scroll" },
-    element("table", {}, element("tbody", {}, ...settings.map(([key, value]) => element("tr", {},
+  if (settings.length) at("settings").append(element("h3", {}, "Settings"), scrolling("Settings",
+    element("table", {}, element("caption", {}, "Settings"), element("tbody", {}, ...settings.map(([key, value]) => element("tr", {},
       element("th", { scope: "row", class: "key" }, key), element("td", { class: "text" }, asText(value))))))));
 }
 
