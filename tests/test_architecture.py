@@ -18,7 +18,7 @@ FOLDERS = {
 }
 # A room imports from layers below its own, and from nobody beside it but where EXTRA says so.
 LAYERS = (
-    ("__version__", "_checks", "_files", "graph", "terms"),
+    ("__version__", "_checks", "_files", "graph", "random_states", "terms"),
     ("_writing", "traits"),
     (
         "augment",

@@ -110,7 +110,7 @@ def test_a_users_own_model_is_trained_in_place(make: object) -> None:
 def test_logits_and_probabilities_are_told_apart() -> None:
     assert network_of(plain(None)).from_logits
     assert not network_of(plain("softmax")).from_logits
-    assert not network_of(plain("sigmoid")).from_logits
+    assert not network_of(plain("sigmoid"), multi_label=True).from_logits
     logits, probabilities = (tl.evaluate(plain(a), data().val) for a in (None, "softmax"))
     np.testing.assert_allclose(logits.probabilities, probabilities.probabilities, atol=1e-6)
 
@@ -165,8 +165,8 @@ def test_the_three_states_are_one_call_each() -> None:
     ("shape", "make", "message"),
     [
         ((None, None, 3), keras.layers.GlobalAveragePooling2D, "fixed size"),
-        ((16, 8, 3), keras.layers.GlobalAveragePooling2D, "fixed size"),
-        ((16, 16, 1), keras.layers.GlobalAveragePooling2D, "fixed size"),
+        ((16, 8, 3), keras.layers.GlobalAveragePooling2D, "every image is made square; put first"),
+        ((16, 16, 4), keras.layers.GlobalAveragePooling2D, "3 channels, or with 1 for grey"),
     ],
 )
 def test_models_of_another_shape_are_refused(shape: tuple, make: type, message: str) -> None:

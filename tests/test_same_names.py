@@ -146,7 +146,7 @@ def test_each_layer_has_the_rate_of_its_own_block() -> None:
     steps = {id(v): np.max(old - v.numpy()) for v, old in zip(variables, before, strict=True)}
     rates = {
         path: steps[id(layer.kernel)] for path, layer in named(model).items() if "conv" in path
-    }  # noqa: E501
+    }
     assert rates == {"low/conv": pytest.approx(0.25, 1e-5), "high/conv": pytest.approx(0.5, 1e-5)}
 
 

@@ -11,10 +11,13 @@ from tltoolkit import _checks, augment, freezing, graph, outputs
 from tltoolkit.augment import Preparation
 from tltoolkit.augment.preparation import settle
 from tltoolkit.model import LOGITS, Settings, blocks, preparation_of
+from tltoolkit.random_states import same_random_state
 
 # Luma of ITU-R BT.601 in units of 2^-16, rounded: what Pillow's mode "L" holds.
 LUMA = (19595, 38470, 7471)
 RGB, GREY = 3, 1
+# By more than so much no sum of float32 probabilities misses 1.
+ROUNDING = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +150,7 @@ def as_channels(images: Any, channels: int) -> Any:
     return keras.ops.cast((grey + 2**15) // 2**16, "float32")
 
 
+@same_random_state()
 def network_of(model: Any, from_logits: bool | str = "auto", multi_label: bool = False) -> Network:
     """The view of a classifier.
 
@@ -255,22 +259,23 @@ def _misfit(shapes: list[tuple[Any, ...]], tensors: Any) -> str:
             "keras.Model(model.input, model.output['scores'])"
         )
     if len(shapes) != 1 or len(shapes[0]) != 4 or None in shapes[0][1:]:
-        return "a model of one (B, S, S, 3) image of fixed size, as keras.Input((224, 224, 3))"
+        return "one of one (B, S, S, 3) image of fixed size, as keras.Input((224, 224, 3))"
     if len(tensors[0].shape) != 2 or tensors[0].shape[1] is None:
-        return "a model from one (B, S, S, 3) image of fixed size to one (B, C) row of scores"
+        return "one from one (B, S, S, 3) image of fixed size to one (B, C) row of scores"
     _, height, width, channels = shapes[0]
     if height != width:
+        side = max(height, width)
+        first = f"keras.Input(({side}, {side}, {channels}))"
         return (
-            "a model of square images, since all images are made square; this one can begin with "
-            f"keras.Input(({max(height, width)}, {max(height, width)}, {channels})) and "
-            f"keras.layers.Resizing({height}, {width})"
+            "one of square images, since every image is made square; put first "
+            f"{first} and keras.layers.Resizing({height}, {width})"
         )
-    return "" if channels in (RGB, GREY) else "a model of images with 3 channels, or 1 for grey"
+    return "" if channels in (RGB, GREY) else "one of images with 3 channels, or with 1 for grey"
 
 
 def _exact(said: np.ndarray, activation: str) -> np.ndarray:
-    """Probabilities of half precision in float32, where a softmax sums to 1 again."""
-    if said.dtype.itemsize > 2:
-        return said
-    said = said.astype(np.float32)
-    return said / said.sum(axis=1, keepdims=True) if activation == outputs.SOFTMAX else said
+    """Probabilities in float32 at least; those of a softmax in half precision sum to 1 again."""
+    said = said.astype(np.promote_types(said.dtype, np.float32), copy=False)
+    sums = said.sum(axis=1, keepdims=True)
+    coarse = activation == outputs.SOFTMAX and bool((abs(sums - 1) > ROUNDING).any())
+    return said / sums if coarse else said

@@ -1,8 +1,6 @@
 """What the outputs of a user's own model mean: seen in its graph and in its values."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tltoolkit import _checks
-from tltoolkit.callbacks import training_state
+from tltoolkit.random_states import same_random_state
 
 LOGITS, SOFTMAX, SIGMOID = "", "softmax", "sigmoid"
 STATED = ("auto", True, False)
@@ -63,6 +61,7 @@ class Seen:
         return bool((np.ptp(self.values, axis=0) > self.tolerance).any())
 
 
+@same_random_state()
 def activation_of(
     model: Any, shape: Shape, from_logits: bool | str = "auto", multi_label: bool = False
 ) -> str:
@@ -109,17 +108,16 @@ class Probe:
         pixels = tf.TensorSpec((None, *shape), tf.float32)
         function = tf.function(lambda x: model(x, training=False), autograph=False)
         # What the model assigns when it is called stays in the scope.
-        with _same_random_state(), keras.StatelessScope():
+        with keras.StatelessScope():
             self.graph = function.get_concrete_function(pixels)
         self.shape = shape
         self.last = _last(self.graph.outputs[0])
+        self.tolerance = _tolerance(self.graph.graph)
 
     def outputs(self, images: NDArray[np.float32]) -> Seen:
         """What the model says of images (N, H, W, channels)."""
-        with _same_random_state():
-            (values,) = tf.nest.flatten(self.graph(tf.constant(images)))
-        tolerance = TOLERANCES.get(values.dtype.name, TOLERANCE)
-        return Seen(tf.cast(values, tf.float32).numpy(), tolerance)
+        (values,) = tf.nest.flatten(self.graph(tf.constant(images)))
+        return Seen(tf.cast(values, tf.float32).numpy(), self.tolerance)
 
 
 def _told(probe: Probe, seen: Seen) -> str | None:
@@ -165,6 +163,12 @@ def _last(tensor: Any) -> str | None:
     return ACTIVATIONS.get(operation.type)
 
 
+def _tolerance(graph: Any) -> float:
+    """That of the coarsest precision of the graph: outputs may be float32 and not as exact."""
+    used = {made.dtype.name for operation in graph.get_operations() for made in operation.outputs}
+    return max((TOLERANCES[name] for name in used & TOLERANCES.keys()), default=TOLERANCE)
+
+
 def _images(shape: Shape) -> NDArray[np.float32]:
     """Black, white, noise, slopes and halves: (7, H, W, channels) of 0..255."""
     height, width, _ = shape
@@ -178,13 +182,3 @@ def _far(shape: Shape) -> NDArray[np.float32]:
     """The same, stretched far beyond what pixels can be, to either side."""
     away = (_images(shape) - 127.5) * FAR
     return np.concatenate([away, -away])
-
-
-@contextmanager
-def _same_random_state() -> Iterator[None]:
-    """Python's and NumPy's global generators are afterwards as before."""
-    state = training_state.random_state()
-    try:
-        yield
-    finally:
-        training_state.set_random_state(state)

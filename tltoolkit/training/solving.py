@@ -152,7 +152,7 @@ def makes_outputs(network: Network, dense: Any, tensor: Any) -> bool:
         for variables in (part.trainable_variables, part.non_trainable_variables)
     )
     made, _ = part.stateless_call(weights, states, rows.astype(np.float32), training=False)
-    exact = outputs.TOLERANCES.get(made.dtype.name, outputs.TOLERANCE)
+    exact = outputs.TOLERANCES.get(dense.compute_dtype, outputs.TOLERANCE)
     expected = activated(network, rows @ kernel + bias)
     return np.allclose(expected, np.asarray(made, np.float32), atol=exact, rtol=exact)
 

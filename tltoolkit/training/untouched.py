@@ -1,13 +1,12 @@
 """Use a model for a measurement, and leave everything as it was."""
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+
+from tltoolkit.random_states import same_random_state
 
 
 @contextmanager
@@ -32,19 +31,3 @@ def untouched(model: Any) -> Iterator[None]:
                 variable.trainable = trainable
             for variable, value in values:
                 variable.assign(value)
-
-
-@contextmanager
-def same_random_state() -> Iterator[None]:
-    """Put the global generators of Python, NumPy and Keras back, however the block ends."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the one others draw from
-    seeds = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
-    seed = None if seeds is None else seeds.state.numpy()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, seeds)
-        if seeds is not None:
-            seeds.state.assign(seed)

@@ -1,0 +1,354 @@
+"""One sigmoid or logit for two classes, and grey images, from training to prediction."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.special import expit
+from sklearn.metrics import accuracy_score, f1_score, log_loss
+
+import tltoolkit as tl
+from tltoolkit import foreign, losses
+from tltoolkit.estimate import estimate
+from tltoolkit.imbalance import METHODS
+from tltoolkit.inference import predict_proba
+from tltoolkit.network import as_channels, network_of
+from tltoolkit.training.correcting import last_dense
+from tltoolkit.training.solving import linear_head
+
+NAMES, SIZE = ("a", "b"), 8
+layers = keras.layers
+Head = Callable[[Any], Any]
+
+
+def body(x: Any) -> Any:
+    x = layers.Conv2D(4, 3, strides=2, activation="relu")(layers.Rescaling(1 / 255)(x))
+    return layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3, activation="relu")(x))
+
+
+def flat(head: Head, channels: int = 3) -> keras.Model:
+    pixels = keras.Input((SIZE, SIZE, channels))
+    return keras.Model(pixels, head(body(pixels)), name="theirs")
+
+
+def nested(head: Head, channels: int = 3) -> keras.Model:
+    pixels, inside = (keras.Input((SIZE, SIZE, channels)) for _ in range(2))
+    whole = keras.Model(inside, head(body(inside)))
+    return keras.Model(pixels, whole(pixels), name="theirs")
+
+
+def sequential(head: Head, channels: int = 3) -> keras.Model:
+    pixels, rows = keras.Input((SIZE, SIZE, channels)), keras.Input((6,))
+    parts = [keras.Model(pixels, body(pixels)), keras.Model(rows, head(rows))]
+    return keras.Sequential([keras.Input((SIZE, SIZE, channels)), *parts], name="theirs")
+
+
+class Subclassed(keras.Model):
+    """Head and body are called in `call`, so that nothing shows which comes last."""
+
+    def __init__(self, head: Head, channels: int = 3) -> None:
+        super().__init__(name="theirs")
+        rows, pixels = keras.Input((6,)), keras.Input((SIZE, SIZE, channels))
+        self.top = keras.Model(rows, head(rows))
+        self.lower = keras.Model(pixels, body(pixels))
+        self(np.zeros((1, SIZE, SIZE, channels), np.float32))
+
+    def call(self, x: Any) -> Any:
+        return self.top(self.lower(x))
+
+
+KINDS = {"flat": flat, "nested": nested, "sequential": sequential, "subclassed": Subclassed}
+
+
+def dense(units: int = 3, activation: Any = None, **options: Any) -> Head:
+    return layers.Dense(units, activation, **options)
+
+
+def then(*parts: Any) -> Head:
+    """Several callables, one after the other."""
+
+    def head(x: Any) -> Any:
+        for part in parts:
+            x = part(x)
+        return x
+
+    return head
+
+
+def data(classes: int = 3, count: int = 36, val: float = 0.25, **options: Any) -> Any:
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % classes
+    images = rng.integers(0, 100, (count, SIZE, SIZE, 3)) + 70 * labels[:, None, None, None]
+    return tl.data.from_arrays(images.clip(0, 255).astype(np.uint8), labels, val=val, **options)
+
+
+def pixels(split: Any) -> Any:
+    return np.stack([split.image(i) for i in range(len(split))])
+
+
+ONE = {"sigmoid": lambda: dense(1, "sigmoid"), "logit": lambda: dense(1)}
+
+
+def rare(count: int = 40) -> Any:
+    """Two classes, the second a quarter of the images."""
+    rng = np.random.default_rng(0)
+    labels = (np.arange(count) % 4 == 0).astype(np.int64)
+    images = rng.integers(0, 150, (count, SIZE, SIZE, 3)) + 60 * labels[:, None, None, None]
+    return tl.data.from_arrays(images.astype(np.uint8), labels, val=0.25)
+
+
+def plan(unfreeze: str = "all", **options: Any) -> tl.Plan:
+    return tl.Plan((tl.Stage("s", unfreeze=unfreeze, epochs=2, learning_rate=1e-2, **options),))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", ONE)
+@pytest.mark.parametrize("unfreeze", ["head", "all"])
+def test_training_scores_and_answers_agree_with_the_model(
+    kind: str, form: str, unfreeze: str
+) -> None:
+    keras.utils.set_random_seed(0)
+    model, used = KINDS[kind](ONE[form]()), data(2)
+    before = [w.copy() for w in model.get_weights()]
+    run = tl.fine_tune(model, used, plan(unfreeze), "none", verbose=0)
+    assert not all(np.array_equal(*w) for w in zip(before, model.get_weights(), strict=True))
+    said = model.predict(pixels(used.val), verbose=0)[:, 0].astype(np.float64)
+    p = said if form == "sigmoid" else expit(said)
+    best = {name: values[run.best_epoch] for name, values in run.history.items()}
+    assert best["val_loss"] == pytest.approx(log_loss(used.val.labels, p), rel=1e-4)
+    assert best["val_accuracy"] == pytest.approx(accuracy_score(used.val.labels, p > 0.5))
+    f1 = f1_score(used.val.labels, p > 0.5, average="macro")
+    assert best["val_f1_macro"] == pytest.approx(f1)
+    report = tl.evaluate(model, used.val)
+    np.testing.assert_allclose(report.probabilities, np.stack([1 - p, p], 1), atol=1e-6)
+    assert report.f1_macro == pytest.approx(f1)
+    np.testing.assert_allclose(predict_proba(model, used.val)[:, 1], p, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ONE)
+def test_a_step_is_that_of_keras_own_binary_cross_entropy(form: str) -> None:
+    used = data(2, count=32, val=0)
+    weights = []
+    for ours in (True, False):
+        keras.utils.set_random_seed(0)
+        model = flat(ONE[form]())
+        if ours:
+            stage = tl.Stage(
+                "s", unfreeze="all", epochs=1, optimizer="sgd", momentum=0, weight_decay=0,
+                clip_norm=None, schedule="constant", learning_rate=0.1,
+            )  # fmt: skip
+            tl.fine_tune(model, used, tl.Plan((stage,)), "none", verbose=0)
+        else:
+            loss = keras.losses.BinaryCrossentropy(from_logits=form == "logit")
+            model.compile(keras.optimizers.SGD(0.1), loss)
+            model.fit(pixels(used.train), used.train.labels, batch_size=32, verbose=0)
+        weights.append(model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ONE)
+def test_a_solved_head_is_that_of_two_outputs(form: str) -> None:
+    used, answers = data(2), []
+    for head in (ONE[form](), dense(2, "softmax")):
+        keras.utils.set_random_seed(0)
+        model = flat(head)
+        run = tl.fine_tune(model, used, plan("head", optimizer="lbfgs"), "none", verbose=0)
+        report = tl.evaluate(model, used.val)
+        assert run.history["val_f1_macro"][0] == pytest.approx(report.f1_macro)
+        assert run.history["val_loss"][0] == pytest.approx(report.log_loss, rel=1e-4)
+        answers.append(report.probabilities)
+    np.testing.assert_allclose(*answers, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ONE)
+@pytest.mark.parametrize("method", METHODS)
+def test_imbalance_methods_do_what_they_do_with_two_outputs(form: str, method: str) -> None:
+    used, histories = rare(), []
+    # The first logit of two outputs with opposite weights is minus half of one logit.
+    for units in (1, 2):
+        keras.utils.set_random_seed(0)
+        model = flat(
+            ONE[form]() if units == 1 else dense(2, None if form == "logit" else "softmax")
+        )
+        kernel = np.random.default_rng(0).normal(size=(6, 1))
+        top = model.layers[-1]
+        top.set_weights(
+            [kernel, np.zeros(1)] if units == 1 else [kernel * [[-0.5, 0.5]], np.zeros(2)]
+        )
+        stages = plan("head", optimizer="sgd", weight_decay=0, clip_norm=None)
+        try:
+            run = tl.fine_tune(model, used, stages, "none", method, verbose=0)
+        except (ValueError, ImportError) as error:
+            histories.append(str(error).split("Received")[0])
+            continue
+        report = tl.evaluate(model, used.val)
+        best = run.history["val_f1_macro"][run.best_epoch]
+        assert best == pytest.approx(report.f1_macro)
+        histories.append(run.history["loss"][0])
+    if isinstance(histories[1], str):
+        assert histories[0] == histories[1]
+    else:
+        # The same start; steps differ, as two weights move by half the gradient each.
+        assert histories[0] == pytest.approx(histories[1], rel=0.1)
+
+
+def test_the_bias_is_shifted_once_by_the_log_odds() -> None:
+    model, used = flat(dense(1, "sigmoid")), rare()
+    freeze = tl.Plan((tl.Stage("s", epochs=1, learning_rate=1e-12, weight_decay=0),))
+    tl.fine_tune(model, used, freeze, "none", "logit", verbose=0)
+    absent, present = used.train.class_counts
+    assert model.layers[-1].bias.numpy() == pytest.approx(np.log(absent / present), rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ONE)
+@pytest.mark.parametrize("kind", ["nested", "sequential"])
+def test_a_run_directory_and_its_file_answer_alike(kind: str, form: str, tmp_path: Path) -> None:
+    def ask() -> Any:
+        keras.utils.set_random_seed(0)
+        model = KINDS[kind](ONE[form]())
+        return tl.fine_tune(model, data(2), plan(), "none", run_dir=tmp_path / "r", verbose=0)
+
+    run, again, images = ask(), ask(), pixels(data(2).val)
+    np.testing.assert_array_equal(run.model.get_weights()[-1], again.model.get_weights()[-1])
+    predictor = foreign.load(tmp_path / "r" / "model.keras", NAMES)
+    said = predictor.predict(list(images))
+    p = predict_proba(run.model, data(2).val)
+    np.testing.assert_allclose([list(s.probabilities.values()) for s in said], p, atol=1e-6)
+    assert [s.label for s in said] == [NAMES[i] for i in p.argmax(1)]
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["best_epoch"] == run.best_epoch
+
+
+@pytest.mark.parametrize("form", ONE)
+def test_all_that_measures_takes_it(form: str) -> None:
+    used = data(2, count=60)
+
+    def build() -> keras.Model:
+        keras.utils.set_random_seed(0)
+        return flat(ONE[form]())
+
+    assert estimate(build(), used, plan(), "none").parameters == build().count_params()
+    found = tl.check.data(used, build())
+    assert found.problems == () or "outputs" not in " ".join(found.problems)
+    assert found.loss == pytest.approx(tl.evaluate(build(), used.train).log_loss, rel=1e-4)
+    assert tl.check.capacity(build(), used, 6, steps=150).verdict == "fine"
+    assert len(tl.tune.find_lr(build(), used, steps=20).rates) > 1
+    assert tl.tune.find_batch_size(build(), used).batch_size
+    assert tl.tune.learning_curve(build, used, (10, 20, 40), 2).points[-1].score > 0.8
+    assert tl.cross_validate(build, used, 2, plan=plan(), augment="none", verbose=0).mean(
+        "f1_macro"
+    )
+    run = tl.fine_tune(build(), used, plan("head"), "none", verbose=0)
+    assert tl.refit(run, used, "continue", build=build, epochs=1).stages[0].epochs == 1
+    auto = tl.fine_tune(build(), used, "auto", "none", verbose=0)
+    assert tl.evaluate(auto.model, used.val).f1_macro == pytest.approx(
+        auto.history["val_f1_macro"][auto.best_epoch]
+    )
+
+
+def test_it_stands_for_two_classes_and_no_other_number() -> None:
+    with pytest.raises(ValueError, match="data with the model's 2 classes"):
+        tl.fine_tune(flat(dense(1, "sigmoid")), data(3), verbose=0)
+
+
+@pytest.mark.parametrize("targets", ["numbers", "column", "one-hot"])
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_the_losses_take_one_output(targets: str, from_logits: bool) -> None:
+    rng = np.random.default_rng(0)
+    labels, z = rng.integers(0, 2, 9), rng.normal(size=(9, 1)).astype(np.float32)
+    given = {"numbers": labels, "column": labels[:, None], "one-hot": np.eye(2)[labels]}[targets]
+    said = z if from_logits else expit(z)
+    found = float(losses.CrossEntropy(from_logits=from_logits)(given, said))
+    expected = keras.losses.BinaryCrossentropy(from_logits=from_logits)(labels[:, None], said)
+    assert found == pytest.approx(float(expected), rel=1e-5)
+    both = np.hstack([np.zeros_like(z), z])
+    for make in (
+        lambda **o: losses.Focal([1.0, 3.0], **o),
+        lambda **o: losses.LDAM([20, 5], **o),
+        lambda **o: losses.LogitAdjusted([20, 5], **o),
+    ):
+        one = float(make(from_logits=from_logits)(given, said))
+        assert one == pytest.approx(float(make()(labels, both)), rel=1e-4)
+
+
+# ---- heads that look linear ----
+
+
+@pytest.mark.parametrize(
+    ("head", "linear", "biased"),
+    [
+        (lambda: dense(3, "softmax"), True, True),
+        (lambda: dense(3, kernel_initializer="zeros"), True, True),
+        (lambda: then(dense(3), layers.Dropout(0.5), layers.Softmax()), True, True),
+        (lambda: then(layers.Dropout(0.5), dense(3, "softmax"), layers.Reshape((3,))), True, True),
+        (lambda: dense(3, "relu", kernel_initializer="zeros"), False, False),
+        (lambda: then(dense(3, "tanh"), layers.Softmax()), False, False),
+        (lambda: then(dense(3), layers.Lambda(lambda x: x / 2), layers.Softmax()), False, False),
+        (lambda: then(layers.Dropout(0.5), layers.ReLU(-1.0), dense(3)), False, True),
+        (lambda: then(layers.Dropout(0.5), layers.UnitNormalization(), dense(3)), False, True),
+    ],
+)
+def test_only_a_head_that_is_linear_is_solved_or_shifted(
+    head: Callable[[], Any], linear: bool, biased: bool
+) -> None:
+    network = network_of(flat(head()))
+    assert (linear_head(network) is not None) == linear
+    assert (last_dense(network) is not None) == biased
+
+
+# ---- grey images ----
+
+
+def grey(split: Any) -> Any:
+    return np.stack([np.asarray(Image.fromarray(i).convert("L")) for i in pixels(split)])[..., None]
+
+
+def test_grey_is_pillows() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3)).astype(np.uint8)
+    expected = [np.asarray(Image.fromarray(image).convert("L")) for image in images]
+    np.testing.assert_array_equal(np.asarray(as_channels(images, 1))[..., 0], expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("unfreeze", ["head", "all"])
+def test_a_model_of_grey_images_trains_and_answers(kind: str, unfreeze: str) -> None:
+    keras.utils.set_random_seed(0)
+    model, used = KINDS[kind](dense(2, "softmax"), 1), data(2)
+    run = tl.fine_tune(model, used, plan(unfreeze), "light", verbose=0)
+    report = tl.evaluate(model, used.val)
+    expected = model.predict(grey(used.val), verbose=0)
+    np.testing.assert_allclose(report.probabilities, expected, atol=1e-6)
+    assert report.f1_macro == pytest.approx(run.history["val_f1_macro"][run.best_epoch])
+
+
+def test_stored_grey_activations_are_those_of_every_step() -> None:
+    weights = []
+    for views in (0, 1):
+        keras.utils.set_random_seed(0)
+        model = flat(dense(2, "softmax"), 1)
+        tl.fine_tune(model, data(2), plan("head", cache_views=views), "none", verbose=0)
+        weights.append(model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_all_that_measures_takes_grey_images(tmp_path: Path) -> None:
+    used = data(2, count=60)
+    for build in (lambda: flat(dense(2), 1), lambda: Subclassed(dense(2), 1)):
+        model = build()
+        tl.check.data(used, model)
+        assert tl.check.capacity(model, used, 4, steps=20).attempts
+        assert estimate(model, used, plan(), "none").parameters == model.count_params()
+        tl.tune.find_lr(model, used, steps=20)
+    model = flat(dense(2), 1)
+    assert tl.tune.find_batch_size(model, used).batch_size
+    model.save(tmp_path / "m.keras")
+    said = foreign.load(tmp_path / "m.keras", NAMES).predict(list(pixels(used.val)))
+    np.testing.assert_allclose(
+        [list(s.probabilities.values()) for s in said], predict_proba(model, used.val), atol=1e-6
+    )
