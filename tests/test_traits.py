@@ -190,7 +190,8 @@ def augmenting(layer: layers.Layer) -> keras.Model:
     """The usual model with augmentation as its first layers."""
     keras.utils.set_random_seed(0)
     pixels = keras.Input((SIZE, SIZE, 3))
-    x = layers.Conv2D(4, 3, activation="relu", name="conv")(layers.Rescaling(1 / 255)(layer(pixels)))
+    x = layers.Rescaling(1 / 255)(layer(pixels))
+    x = layers.Conv2D(4, 3, activation="relu", name="conv")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(pixels, layers.Dense(2, name="scores")(x))
 

@@ -22,7 +22,7 @@ class Network:
         output: The tensor (B, C) that the loss is computed from; None for a subclassed model,
             which cannot be cut.
         from_logits: Whether that tensor holds logits rather than probabilities.
-        blocks: Block name -> layer names, `"head"` last.
+        blocks: Block name -> labels of layers (`graph.labels`), `"head"` last.
         image_size: Side of the square images in pixels.
         classes: C.
         settings: Those of `build_classifier`, or None.
