@@ -276,7 +276,7 @@ def test_the_monitor_records_every_layer_of_a_name() -> None:
 def test_questions_about_such_a_model_are_answered() -> None:
     model, before = side_by_side(), side_by_side().get_weights()
     assert tl.tune.find_lr(model, data(), "left/*", steps=20).losses.size
-    assert tl.check.capacity(model, data(), steps=5, rates=(1e-3,)).verdict
+    assert tl.check.capacity(model, data(), samples=8, steps=10, rates=(1e-3,)).verdict
     assert str(tl.check.data(data(), model))
     assert estimate(model, data(), plan(tl.Stage("a", unfreeze=1))).stages[0].trains > 100
     for mine, old in zip(model.get_weights(), before, strict=True):
