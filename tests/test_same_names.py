@@ -10,10 +10,12 @@ from keras import layers
 import tltoolkit as tl
 from tltoolkit import graph
 from tltoolkit.callbacks import ScheduledDropout, SpatialDropoutSchedule, TrainingMonitor
+from tltoolkit.estimate import estimate
 from tltoolkit.network import network_of
 from tltoolkit.training import gradient
 from tltoolkit.training.job import task_of
 from tltoolkit.training.trial import trial
+from tltoolkit.tune import batch_size
 
 SIZE = 8
 
@@ -269,6 +271,25 @@ def test_the_monitor_records_every_layer_of_a_name() -> None:
     seen = {row["layer"] for row in monitor.records if row["kind"] == "weights"}
     expected = {path for path, layer in named(model).items() if layer.trainable_weights}
     assert seen == {*expected, "scores"}
+
+
+def test_questions_about_such_a_model_are_answered() -> None:
+    model, before = side_by_side(), side_by_side().get_weights()
+    assert tl.tune.find_lr(model, data(), "left/*", steps=20).losses.size
+    assert tl.check.capacity(model, data(), samples=8, steps=10, rates=(1e-3,)).verdict
+    assert str(tl.check.data(data(), model))
+    assert estimate(model, data(), plan(tl.Stage("a", unfreeze=1))).stages[0].trains > 100
+    for mine, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, old)
+
+
+def test_another_process_can_build_such_a_model() -> None:
+    network = network_of(side_by_side())
+    parts = batch_size._networks(network.model, network, "head", "frozen")
+    lower, upper = (keras.models.model_from_json(parts[name]) for name in ("lower", "upper"))
+    names = [layer.name for layer in lower.layers]
+    assert len(set(names)) == len(names) == len(network.model.layers) - 1
+    assert upper(lower(np.zeros((1, SIZE, SIZE, 3)))).shape == (1, 2)
 
 
 def test_surgery_on_such_a_model_says_why_not() -> None:

@@ -82,11 +82,6 @@ def labels(model: Any) -> dict[int, str]:
     return _numbered({key: alone.get(key, "/".join(path)) for key, path in found.items()})
 
 
-def label(model: Any, layer: Any) -> str:
-    """The label of one layer of a flat model."""
-    return labels(model).get(id(layer), layer.name)
-
-
 def paths(model: Any) -> dict[int, str]:
     """id of each variable of a model -> a path that it has alone.
 

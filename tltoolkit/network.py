@@ -31,7 +31,7 @@ class Network:
         from_logits: Whether that tensor holds logits rather than probabilities.
         activation: What the model's own outputs went through: `"softmax"`, `"sigmoid"`, or `""`
             if they are logits.
-        blocks: Block name -> layer names, `"head"` last.
+        blocks: Block name -> labels of layers (`graph.labels`), `"head"` last.
         image_size: Side of the square images in pixels.
         channels: Of the images: 3, or 1 for a model of grey ones.
         classes: C, the columns of the outputs. A single one stands for two classes where an

@@ -48,11 +48,10 @@ class StageResult:
 
     def renamed(self, paths: Mapping[str, str]) -> "StageResult":
         """The same record of a model whose variables have other paths: those of `paths`."""
-        new = {
-            name: tuple(paths.get(path, path) for path in getattr(self, name))
-            for name in ("trained", "changed")
-        }
-        return dataclasses.replace(self, **new)
+        trained, changed = (
+            tuple(paths.get(path, path) for path in group) for group in (self.trained, self.changed)
+        )
+        return dataclasses.replace(self, trained=trained, changed=changed)
 
 
 @dataclass(frozen=True, kw_only=True)

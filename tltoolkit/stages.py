@@ -21,7 +21,8 @@ class Stage:
         name: What the records call it.
         unfreeze: What trains besides the head: `"head"` (nothing else), `"all"`, a block name
             ("from this block up"), an int n (the last n blocks), a float in (0, 1] (that share
-            of the blocks) or a pattern of layer names such as `"block7*"`.
+            of the blocks) or a pattern of layer names such as `"block7*"`, or of the paths that
+            `tl.blocks` shows where layers of nested models have one name.
         epochs: Passes over the training images, >= 1.
         learning_rate: Peak learning rate, > 0; or `"auto"`, which measures it when the stage
             begins, as `tl.tune.find_lr` does, with the stage's own optimizer and images. Where
