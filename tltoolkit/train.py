@@ -63,7 +63,10 @@ def fine_tune(
             `"logit"`, or `"auto"`: logit adjustment where the largest class has at least 1.5
             times the images of the smallest, else nothing. Validation images stay as they are.
         batch_size: Images per step, >= 1.
-        callbacks: Keras callbacks for every stage. They see a model that ends in logits.
+        callbacks: Keras callbacks for every stage. They see a model that ends in logits. It is not
+            `fit` that validates, but the stage, from activations stored once; `on_test_begin`,
+            `on_test_batch_end` and the like are called all the same, `ValidationMetrics` are
+            scored, and all scores are in the logs when the epoch ends.
         run_dir: A new or empty directory that receives `started.json` (the command, settings,
             versions and fingerprint of the data), checkpoints while the run is under way, and
             in the end the trained classifier (`tl.load` reads it) and `run.json`, the record of

@@ -67,12 +67,18 @@ class Features:
                 self.kept[key] = self._compute(function, one, batch_size)
         return [self.kept[key] for key in keys]
 
+    @property
+    def taken(self) -> int:
+        """Bytes of memory that what is kept takes."""
+        return sum(v.nbytes for v in self.kept.values() if not isinstance(v, np.memmap))
+
     def _compute(self, function: Any, one: Wanted, batch_size: int) -> np.ndarray:
         passes = [
             one.examples.batches(one.pipeline, batch_size, epochs_from=view)
             for view in range(one.views)
         ]
-        return features.compute(function, passes, len(one.examples.source), self.storage)
+        count = len(one.examples.source)
+        return features.compute(function, passes, count, self.storage, self.taken)
 
 
 def key_of(model: Any, cut: Any, wanted: Wanted, storage: Storage) -> str:
