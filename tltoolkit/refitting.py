@@ -198,6 +198,7 @@ def _continue(
     if result.stage.optimizer == LBFGS:
         raise _checks.fail("how", "'repeat' where the best epoch is a solved head", "continue")
     fresh.set_weights(run.model.get_weights())
+    correcting.copy_priors(run.model, fresh)
     assert data.val is not None
     former = data.val
     until = UntilLoss(lambda: loss_of(fresh, former), loss_of(run.model, data.train))

@@ -73,7 +73,8 @@ def fine_tune(
             the run. One process at a time works in it.
         resume: True goes on with the run that `run_dir` holds, or returns it if it is finished;
             False wants a new or empty directory; `"force"` goes on even though settings, data
-            or library versions have changed, with the new ones.
+            or library versions have changed, with the new ones, and lets a model with other
+            start weights take those of the run.
         save_freq: Checkpoints are written at the end of each epoch and stage, and with a number
             also after so many steps.
         seed: Seed of order, augmentation and dropout. Same seed, same machine, same weights.
@@ -88,13 +89,19 @@ def fine_tune(
     `callbacks.Resume`, start afresh). Ctrl-C and SIGTERM finish the step and write a checkpoint;
     a second one stops at once.
 
+    The model changes only if the run succeeds: after an error or Ctrl-C its weights, and what of
+    it is trainable, are as before the call. What was trained is in the checkpoint of `run_dir`;
+    without one it is lost. A run goes on, or comes back when finished, only for a model with the
+    weights that it began (or ended) with: those that start at random need a seed.
+
     Returns:
         The `Run`.
 
     Raises:
         ValueError: An argument out of range, data with other classes than the model's, an image
             that cannot be read; all before the first step.
-        ValueError: `run_dir` holds a run with other settings, data or versions.
+        ValueError: `run_dir` holds a run with other settings, data or versions, or of a model
+            with other start weights.
         FileExistsError: `run_dir` holds something else, or anything with `resume=False`.
         BlockingIOError: Another process works in `run_dir`.
         OSError: `run_dir` cannot be written to or has no room for the checkpoints.
@@ -138,19 +145,22 @@ def fine_tune(
         )
         settings = _settings(job, data)
         if target is None:
-            return _train(model, job, plan, begun, why, Progress(), settings)
+            with correcting.put_back_on_failure(model):
+                return _train(model, job, plan, begun, why, Progress(), settings)
         given = {
             "plan": plan if isinstance(plan, str) else plan.to_dict(),
             "augment": augment if isinstance(augment, str) else repr(augmented),
         }
+        given[started.START] = started.weights_of(model)
         noted = started.record({**settings, **given, **_details(job)}, data)
         if run_dirs.begin(target, noted, resume):
             print(f"{target} holds this run, and it is finished: nothing is trained")
-            return run_dirs.finished(target, model)
+            with correcting.put_back_on_failure(model):
+                return run_dirs.finished(target, model)
         unfrozen = [stage.unfreeze for stage in begun] + ["all"] * (plan == "auto")
         run_dirs.reserve(target, checkpoint_bytes(job, unfrozen))
         progress = Progress(target / run_dirs.CHECKPOINTS, save_freq)
-        with progress.interrupts.caught():
+        with correcting.put_back_on_failure(model), progress.interrupts.caught():
             if progress.go_on(job) and verbose:
                 print(f"Going on with {target}, stage {len(progress.results) + 1}")
             run = _train(model, job, plan, begun, why, progress, settings)
@@ -172,7 +182,7 @@ def _train(
     if job.verbose and job.correction.imbalance != Imbalance():
         print(job.correction)
     if not progress.results and progress.found is None:
-        correcting.start(job)
+        correcting.start(model, job)
     _run(job, begun, 0, progress)
     count = len(begun)
     if plan == "auto":

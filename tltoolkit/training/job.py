@@ -64,6 +64,7 @@ class Task:
     """One stage of a job, with the place where the model is cut for it.
 
     Attributes:
+        first_epoch: Epochs of the stages before: the versions of the images are counted on.
         tensor: The freeze boundary, below which activations are stored; None for no cut.
         held_at: The same of the validation images, which are stored also where the training
             images are augmented anew in every epoch; None scores them from pixels.
@@ -113,7 +114,12 @@ class Task:
         """Activations of the training and of the validation images; None if not stored."""
         job, wanted = self.job, {}
         if self.tensor is not None:
-            wanted["train"] = Wanted(examples=job.train, pipeline=self.pipeline, views=self.views)
+            wanted["train"] = Wanted(
+                examples=job.train,
+                pipeline=self.pipeline,
+                views=self.views,
+                first=self.first_epoch,
+            )
         if self.held_at is not None and job.val is not None:
             wanted["val"] = Wanted(examples=job.val, pipeline=job.plain)
         cut = self.held_at if self.tensor is None else self.tensor
@@ -159,6 +165,7 @@ class Task:
             sample=self.sample,
             epochs_from=epoch,
             steps_from=step,
+            augment_from=self.first_epoch,
         )
 
     @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import augment, freezing
+from tltoolkit import augment, freezing, graph
 from tltoolkit.data import ImageData
 from tltoolkit.model import Settings, build, with_head
 from tltoolkit.network import network_of
@@ -59,6 +59,10 @@ class Bench:
             FloatingPointError: The loss became NaN or infinite.
         """
         settings = space.build_settings(values, self.data.class_names, self.data.multi_label)
+        with graph.nodes_forgotten(self._network(settings)):
+            return self._score(settings, values, callbacks)
+
+    def _score(self, settings: Settings, values: space.Values, callbacks: Sequence[Any]) -> float:
         progress = Progress()
         job = self._job(settings, space.batch_size(values), callbacks)
         for number, stage in enumerate(space.plan_of(values, self.augment)):
@@ -73,7 +77,7 @@ class Bench:
     def _job(self, settings: Settings, batch_size: int, callbacks: Sequence[Any]) -> Job:
         plain = self._pipeline(None, settings.image_size)
         return Job(
-            network=network_of(self._model(settings)),
+            network=network_of(with_head(self._network(settings), settings.head)),
             train=self.train,
             val=self.val,
             plain=plain,
@@ -98,8 +102,8 @@ class Bench:
         augmented = self._pipeline(stage.augment, settings.image_size)
         return replace(stage, augment=None), replace(job, features=kept, augmented=augmented)
 
-    def _model(self, settings: Settings) -> Any:
-        """The classifier of `settings`, on a network that is built once; its first weights."""
+    def _network(self, settings: Settings) -> Any:
+        """The network that is built once for `settings`, with its first weights."""
         key = _key(settings)
         if key not in self.networks:
             model = build(settings, weights_of(self.weights, settings.backbone))
@@ -107,7 +111,7 @@ class Bench:
         model, first = self.networks[key]
         for variable, value in zip(model.variables, first, strict=True):
             variable.assign(value)
-        return with_head(model, settings.head)
+        return model
 
     def _pipeline(self, preset: str | None, image_size: int) -> Any:
         name = None if preset == "none" else preset
