@@ -40,6 +40,8 @@ class Batches:
         epochs_from: number of the first epoch, >= 0.
         steps_from: batches of that first epoch that are passed over without being made, >= 0 and
             less than an epoch has: where an interrupted training goes on.
+        augment_from: what the pipeline adds to the number of the epoch, >= 0: a training of
+            several parts, each with epochs of its own, shows new versions in each.
         workers: threads, >= 1; None is one per core.
         targets: (N, C) labels, soft ones too. None takes `source.labels`, one-hot if they are
             class indices; a source without labels gives (B, 0) targets.
@@ -62,6 +64,7 @@ class Batches:
         seed: int = 0,
         epochs_from: int = 0,
         steps_from: int = 0,
+        augment_from: int = 0,
         workers: int | None = None,
         targets: NDArray[Any] | None = None,
         sample: Callable[[int], NDArray[np.int64]] | None = None,
@@ -71,6 +74,7 @@ class Batches:
         _checks.integer("batch_size", batch_size, 1)
         _checks.integer("seed", seed, 0)
         _checks.integer("epochs_from", epochs_from, 0)
+        _checks.integer("augment_from", augment_from, 0)
         workers = threads.cores() if workers is None else workers
         _checks.integer("workers", workers, 1)
         self.source = source
@@ -81,6 +85,7 @@ class Batches:
         self.seed = seed
         self.epoch = epochs_from
         self._start = epochs_from, steps_from
+        self.augment_from = augment_from
         self.workers = workers
         self.targets = labels.as_targets(source, targets)
         self.sample = sample
@@ -152,7 +157,7 @@ class Batches:
 
     def _fill(self, images: NDArray[np.uint8], row: int, i: int, epoch: int, index: int) -> None:
         try:
-            images[row] = self.pipeline(self._image(i), epoch, index)
+            images[row] = self.pipeline(self._image(i), self.augment_from + epoch, index)
         except Exception as error:
             error.add_note(f"This was image {i} of the source.")
             raise

@@ -1,8 +1,8 @@
 """Reading a functional model as a graph: flatten it, find where it can be cut.
 
-Keras keeps the graph of a functional model in `_nodes_by_depth`, the layers inside a layer in
-`_layers` and how a tensor was made in `_keras_history`, which have no public form; this is the
-one module that touches them.
+Keras keeps the graph of a functional model in `_nodes_by_depth` and on its layers, the layers
+inside a layer in `_layers` and how a tensor was made in `_keras_history`, which have no public
+form; this is the one module that touches them.
 """
 
 import math
@@ -146,6 +146,26 @@ def nodes_below(model: Any, tensor: Any) -> list[Node]:
     order = nodes(model)
     end = next(i for i, node in enumerate(order) if any(t is tensor for t in node.outputs))
     return order[: end + 1]
+
+
+@contextmanager
+def nodes_forgotten(model: Any) -> Iterator[None]:
+    """Take off the layers of a flat model what is built on them within, once that is not needed.
+
+    Keras keeps every call of a layer on the layer itself: what many heads are put on, one after
+    the other, would keep them all.
+    """
+    lists = [
+        calls
+        for layer in {id(node.layer): node.layer for node in nodes(model)}.values()
+        for calls in (layer._inbound_nodes, layer._outbound_nodes)
+    ]
+    counts = [len(calls) for calls in lists]
+    try:
+        yield
+    finally:
+        for calls, count in zip(lists, counts, strict=True):
+            del calls[count:]
 
 
 def cuts(model: Any) -> Iterator[tuple[int, Any]]:

@@ -195,6 +195,7 @@ def _continue(
         raise _checks.fail("how", "'repeat' where the best epoch is a solved head", "continue")
     fresh.set_weights(run.model.get_weights())
     fresh.tltoolkit_seen = getattr(run.model, "tltoolkit_seen", None)
+    correcting.copy_priors(run.model, fresh)
     assert data.val is not None
     former = data.val
     meaning = given.get("from_logits", "auto")

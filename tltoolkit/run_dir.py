@@ -17,35 +17,55 @@ from tltoolkit.claiming import CHECKPOINTS, STARTED, claimed, write
 from tltoolkit.data.seen import Seen
 from tltoolkit.model import note_preparation
 from tltoolkit.run import Run
+from tltoolkit.training import correcting
 from tltoolkit.training.progress import variable_paths
 
 __all__ = ["CHECKPOINTS", "FORCE", "begin", "claimed", "finish", "finished", "reserve"]
 
 RECORD = "run.json"
+WEIGHTS = "weights"
 FORCE = "force"
 
 
 def begin(target: Path, noted: Mapping[str, Any], resume: bool | str) -> bool:
     """Note that a run starts in `target`, or that it goes on; returns whether it is finished.
 
+    A finished run is also that of a model which has its weights already.
+
     Raises:
-        ValueError: It holds a run with other settings, data or versions, and `resume` is not
-            "force" or that run is finished.
+        ValueError: It holds a run with other settings, data or versions, or of a model with other
+            start weights, and `resume` is not "force"; or that run is finished, and not only the
+            start weights are others.
     """
     finished = (target / RECORD).is_file()
     if not (target / STARTED).is_file():
         write(target, STARTED, noted)
         return False
+    ended = _read(target / RECORD).get(WEIGHTS) if finished else None
     try:
         old = _read(target / STARTED)
+        if ended is not None and ended == noted["settings"][started.START]:
+            noted = started.from_start_of(old, noted)
         found = started.changes(old, noted)
+        other_start = not started.changes(old, started.from_start_of(old, noted))
     except (ValueError, KeyError) as error:
         raise ValueError(f"{target / STARTED} is not what a run notes at its start") from error
     if not found:
         return finished
     listed = started.listed(found)
-    if finished:
+    if other_start and resume != FORCE:
+        kind = "finished run" if finished else "run"
+        raise ValueError(
+            f"{target} holds a {kind} of a model with other start weights: {listed}; name another "
+            "directory, or pass resume='force' (on the command line: --force) to give this model "
+            "the weights of that run. Weights that start at random are the same again only with "
+            "a seed: keras.utils.set_random_seed"
+        )
+    if finished and not other_start:
         raise ValueError(f"{target} holds a finished run with other settings: {listed}")
+    if finished:
+        warnings.warn(f"the run in {target} began with other weights: {listed}", stacklevel=3)
+        return True
     if resume != FORCE:
         raise ValueError(
             f"{target} holds a run with other settings: {listed}; name another directory, or "
@@ -90,7 +110,13 @@ def finish(target: Path, run: Run) -> None:
     variables = [{"trained": r.trained, "changed": r.changed} for r in run.stages]
     foreign = target / artifact.FOREIGN
     hashed = verified.sha256(foreign) if foreign.is_file() else None
-    noted = {"variables": variables, "paths": variable_paths(run.model), "model_sha256": hashed}
+    noted = {
+        "variables": variables,
+        "paths": variable_paths(run.model),
+        "model_sha256": hashed,
+        WEIGHTS: started.weights_of(run.model),
+        "assumed": correcting.noted(run.model),
+    }
     if hashed is not None:
         # Our own models have them in their manifest.
         noted[verified.SEEN] = {name: verified.sha256(target / name) for name in Seen.FILES}
@@ -117,6 +143,7 @@ def finished(target: Path, model: Any) -> Run:
         model.tltoolkit_seen = None if hashes is None else Seen.read(target, hashes)
         with zipfile.ZipFile(foreign) as archive:
             note_preparation(model, verified.preparation(archive))
+        correcting.note(model, record.get("assumed"))
     else:
         loaded = artifact.load(target).model
         model.set_weights(loaded.get_weights())

@@ -15,10 +15,13 @@ import numpy as np
 import psutil
 
 from tltoolkit import artifact
+from tltoolkit.callbacks import training_state
 from tltoolkit.data import ImageData
+from tltoolkit.training.stage import UNHASHED
 
 FORMAT = 1
 SHOWN = 10
+START = "start_weights"
 
 
 def record(settings: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
@@ -64,6 +67,22 @@ def fingerprint(split: Any, folder: str | None) -> str:
             name = os.path.relpath(path, folder)
             digest.update(f"{name!r} {source.size(index)}".encode())
     return f"{len(split)} images, SHA-256 {digest.hexdigest()}"
+
+
+def weights_of(model: Any) -> str:
+    """The SHA-256 of a model's weights in their order, dropout rates and random states aside."""
+    digest = hashlib.sha256()
+    for variable in training_state.model_variables(model):
+        if variable.name not in UNHASHED:
+            (value,) = training_state.values([variable])
+            digest.update(f"{value.shape} {value.dtype}".encode())
+            digest.update(np.ascontiguousarray(value).data)
+    return f"SHA-256 {digest.hexdigest()}"
+
+
+def from_start_of(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The record `new` as if its model had the start weights of the record `old`."""
+    return {**new, "settings": {**new["settings"], START: old["settings"].get(START)}}
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -70,7 +70,10 @@ def fine_tune(
             `"logit"`, or `"auto"`: logit adjustment where the largest class has at least 1.5
             times the images of the smallest, else nothing. Validation images stay as they are.
         batch_size: Images per step, >= 1.
-        callbacks: Keras callbacks for every stage. They see a model that ends in logits.
+        callbacks: Keras callbacks for every stage. They see a model that ends in logits. It is not
+            `fit` that validates, but the stage, from activations stored once; `on_test_begin`,
+            `on_test_batch_end` and the like are called all the same, `ValidationMetrics` are
+            scored, and all scores are in the logs when the epoch ends.
         run_dir: A new or empty directory that receives `started.json` (the command, settings,
             versions and fingerprint of the data), `images.npy` and `data.json` (the digests of its
             images and how the data was made, for `tltoolkit evaluate`), checkpoints while the
@@ -78,7 +81,8 @@ def fine_tune(
             `run.json`, the record of the run. One process at a time works in it.
         resume: True goes on with the run that `run_dir` holds, or returns it if it is finished;
             False wants a new or empty directory; `"force"` goes on even though settings, data
-            or library versions have changed, with the new ones.
+            or library versions have changed, with the new ones, and lets a model with other
+            start weights take those of the run.
         save_freq: Checkpoints are written at the end of each epoch and stage, and with a number
             also after so many steps.
         seed: Seed of order, augmentation and dropout. Same seed, same machine, same weights.
@@ -96,13 +100,19 @@ def fine_tune(
     `callbacks.Resume`, start afresh). Ctrl-C and SIGTERM finish the step and write a checkpoint;
     a second one stops at once.
 
+    The model changes only if the run succeeds: after an error or Ctrl-C its weights, and what of
+    it is trainable, are as before the call. What was trained is in the checkpoint of `run_dir`;
+    without one it is lost. A run goes on, or comes back when finished, only for a model with the
+    weights that it began (or ended) with: those that start at random need a seed.
+
     Returns:
         The `Run`.
 
     Raises:
         ValueError: An argument out of range, data with other classes than the model's, an image
             that cannot be read; all before the first step.
-        ValueError: `run_dir` holds a run with other settings, data or versions.
+        ValueError: `run_dir` holds a run with other settings, data or versions, or of a model
+            with other start weights.
         FileExistsError: `run_dir` holds something else, or anything with `resume=False`.
         BlockingIOError: Another process works in `run_dir`.
         OSError: `run_dir` cannot be written to or has no room for the checkpoints.
@@ -149,21 +159,25 @@ def fine_tune(
         settings = _settings(job, data)
         seen = Seen.of(data).after(getattr(model, "tltoolkit_seen", None))
         if target is None:
-            model.tltoolkit_seen = seen
-            return _train(model, job, plan, begun, why, Progress(), settings)
+            with correcting.put_back_on_failure(model):
+                model.tltoolkit_seen = seen
+                return _train(model, job, plan, begun, why, Progress(), settings)
         given = {
             "plan": plan if isinstance(plan, str) else plan.to_dict(),
             "augment": augment if isinstance(augment, str) else repr(augmented),
         }
+        given[started.START] = started.weights_of(model)
         noted = started.record({**settings, **given, **_details(job, from_logits)}, data)
         if run_dirs.begin(target, noted, resume):
             print(f"{target} holds this run, and it is finished: nothing is trained")
-            return run_dirs.finished(target, model)
+            with correcting.put_back_on_failure(model):
+                return run_dirs.finished(target, model)
         unfrozen = [stage.unfreeze for stage in begun] + ["all"] * (plan == "auto")
         run_dirs.reserve(target, checkpoint_bytes(job, unfrozen))
-        model.tltoolkit_seen = run_dirs.note_images(target, seen)
+        seen = run_dirs.note_images(target, seen)
         progress = Progress(target / run_dirs.CHECKPOINTS, save_freq)
-        with progress.interrupts.caught():
+        with correcting.put_back_on_failure(model), progress.interrupts.caught():
+            model.tltoolkit_seen = seen
             if progress.go_on(job) and verbose:
                 print(f"Going on with {target}, stage {len(progress.results) + 1}")
             run = _train(model, job, plan, begun, why, progress, settings)
@@ -186,7 +200,7 @@ def _train(
     if job.verbose and job.correction.imbalance != Imbalance():
         print(job.correction)
     if not progress.results and progress.found is None:
-        correcting.start(job)
+        correcting.start(model, job)
     _run(job, begun, 0, progress)
     count = len(begun)
     if plan == "auto":

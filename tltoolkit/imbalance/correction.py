@@ -61,7 +61,10 @@ class Correction:
 
     @cached_property
     def deferred_weights(self) -> tuple[float, ...] | None:
-        """The weights in an LDAM loss, (C,), which count from the last fifth of a stage on."""
+        """The weights in an LDAM loss, (C,), which count from the last fifth of a stage on.
+
+        A stage of fewer than five epochs has them in its last one.
+        """
         if self.imbalance.loss != "ldam":
             return None
         return tuple(map(float, self._weights(self.imbalance.weights or "effective")))
@@ -130,12 +133,16 @@ class Correction:
             found = (1 + targets * (np.asarray(weights) - 1)) * rows
         return None if np.ptp(found) == 0 else found / found.mean()
 
-    def assumed_prior(self, epoch: int = 0, epochs: int = 1) -> Floats:
-        """The share of each class, (C,), for which the outputs of this epoch's model are right."""
+    def assumed_prior(self, epoch: int = 0, epochs: int = 1, solved: bool = False) -> Floats:
+        """The share of each class, (C,), for which the outputs of this epoch's model are right.
+
+        A head that is `solved` knows no deferred weights.
+        """
         factors = np.ones(len(self.counts))
         if self.class_weights is not None:
             factors = factors * self.class_weights
-        if self.deferred_weights is not None and epoch >= deferred_from(epochs):
+        deferred = self.deferred_weights is not None and not solved
+        if deferred and epoch >= deferred_from(epochs):
             factors = factors * self.deferred_weights
         if self.offsets is not None:
             factors = factors * np.exp(-self.offsets)

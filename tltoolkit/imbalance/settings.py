@@ -37,7 +37,7 @@ class Imbalance:
             taken to level the classes.
         loss: `"cross_entropy"`, `"focal"`, `"balanced_focal"`, `"logit_adjusted"`, `"ldam"`
             (its weights, effective ones or those given, count from the last fifth of a stage
-            on) or, for multi-label, `"asymmetric"`; see
+            on, in its last epoch at least) or, for multi-label, `"asymmetric"`; see
             `tltoolkit.losses`. A head that is solved takes cross-entropy, with the weights of
             `"balanced_focal"` and the correction of `"logit_adjusted"`.
         adjust: `"logit"` subtracts what the training prior adds to the logits, by the bias of

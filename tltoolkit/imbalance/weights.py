@@ -67,8 +67,8 @@ def sample_weights(labels: npt.ArrayLike, class_weights: npt.ArrayLike) -> npt.N
 
 
 def deferred_from(epochs: int) -> int:
-    """The first of so many epochs, from 0, in which deferred weights count."""
-    return round(DEFERRED * epochs)
+    """The first of so many epochs, from 0, in which deferred weights count: the last at least."""
+    return min(round(DEFERRED * epochs), epochs - 1)
 
 
 def _given(weights: Mapping[Any, float], names: tuple[str, ...]) -> npt.NDArray[np.float64]:

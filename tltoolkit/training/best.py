@@ -27,7 +27,8 @@ class Best:
         """Keep a copy of the model's weights if this epoch is the best."""
         if not np.isfinite(logs.get("loss", np.nan)):
             return
-        if BEST_BY not in logs or score(logs) > self.score:
+        # The first one is better than none, also where its outputs have no score.
+        if BEST_BY not in logs or not self.weights or score(logs) > self.score:
             self.score = score(logs)
             self.epoch = epoch
             self.weights = training_state.values(training_state.model_variables(model))
@@ -53,7 +54,9 @@ class KeepBest(keras.callbacks.Callback):
 
 def score(logs: Mapping[str, float]) -> tuple[float, float]:
     """What makes one epoch better than another."""
-    return logs.get(BEST_BY, -np.inf), -logs.get("val_loss", np.inf)
+    values = logs.get(BEST_BY, -np.inf), -logs.get("val_loss", np.inf)
+    f1, loss = (-np.inf if np.isnan(value) else value for value in values)
+    return f1, loss
 
 
 def best_epoch(history: Mapping[str, list[float]]) -> int:

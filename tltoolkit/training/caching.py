@@ -38,11 +38,16 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Activations that a stage asks for: so many versions of these images."""
+    """Activations that a stage asks for: so many versions of these images.
+
+    Attributes:
+        first: Number of the first version, which the pipeline makes in the epoch of this number.
+    """
 
     examples: Examples
     pipeline: Any
     views: int = 1
+    first: int = 0
 
 
 @dataclass
@@ -51,12 +56,15 @@ class Features:
 
     storage: Storage
     kept: dict[str, np.ndarray] = field(default_factory=dict)
+    # Those of what is kept: the place in memory of one that is gone may be that of another.
+    pipelines: list[Any] = field(default_factory=list)
 
     def get(
         self, model: Any, cut: Any, batch_size: int, wanted: Sequence[Wanted]
     ) -> list[np.ndarray]:
         """Activations (views, N, ...) at `cut` for each of `wanted`; all others are let go."""
         keys = [key_of(model, cut, one, self.storage) for one in wanted]
+        self.pipelines = [one.pipeline for one in wanted]
         self.kept = {key: value for key, value in self.kept.items() if key in keys}
         missing = {k: one for k, one in zip(keys, wanted, strict=True) if k not in self.kept}
         if missing:
@@ -67,12 +75,18 @@ class Features:
                 self.kept[key] = self._compute(function, one, batch_size)
         return [self.kept[key] for key in keys]
 
+    @property
+    def taken(self) -> int:
+        """Bytes of memory that what is kept takes."""
+        return sum(v.nbytes for v in self.kept.values() if not isinstance(v, np.memmap))
+
     def _compute(self, function: Any, one: Wanted, batch_size: int) -> np.ndarray:
         passes = [
             one.examples.batches(one.pipeline, batch_size, epochs_from=view)
-            for view in range(one.views)
+            for view in range(one.first, one.first + one.views)
         ]
-        return features.compute(function, passes, len(one.examples.source), self.storage)
+        count = len(one.examples.source)
+        return features.compute(function, passes, count, self.storage, self.taken)
 
 
 def key_of(model: Any, cut: Any, wanted: Wanted, storage: Storage) -> str:
@@ -82,10 +96,23 @@ def key_of(model: Any, cut: Any, wanted: Wanted, storage: Storage) -> str:
         digest.update(f"{node.layer.name} {_config(node.layer)}".encode())
         for variable in getattr(node.layer, "variables", ()):
             digest.update(np.ascontiguousarray(variable.numpy()).data)
-    split, pipeline = wanted.examples.source, wanted.pipeline
+    split = wanted.examples.source
     digest.update(f"{id(split.source)} {split.indices.tolist()}".encode())
-    digest.update(f"{id(pipeline)} {pipeline!r} {wanted.views} {storage!r}".encode())
+    digest.update(f"{_images_of(wanted)} {wanted.views} {storage!r}".encode())
     return digest.hexdigest()
+
+
+def _images_of(wanted: Wanted) -> str:
+    """What the pipeline makes of images: the same text, the same images."""
+    pipeline = wanted.pipeline
+    if pipeline.transforms is None:
+        return f"plain {pipeline.image_size} {pipeline.fit}"
+    try:
+        said = pipeline.to_yaml()
+    except ValueError:
+        # What a function does is not to be read from its text.
+        said = f"{pipeline!r} {id(pipeline.transforms)}"
+    return f"{said} {wanted.first}"
 
 
 def choose_views(

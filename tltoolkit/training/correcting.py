@@ -1,7 +1,8 @@
 """What class imbalance asks of a run besides its loss: checks, the last bias, a last stage."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -13,11 +14,26 @@ from tltoolkit.imbalance import Correction, Imbalance, correct, logit_offsets
 from tltoolkit.network import Network
 from tltoolkit.run import StageResult
 from tltoolkit.stages import LBFGS, Stage
-from tltoolkit.training import made_up
+from tltoolkit.training import made_up, untouched
 from tltoolkit.training.job import Job
 from tltoolkit.training.solving import linear_head, makes_outputs
 
 RETRAIN = "retrain"
+# Attributes of a model in which training notes something.
+NOTED = ("tltoolkit_settings", "tltoolkit_assumed", "tltoolkit_preparation", "tltoolkit_seen")
+# Those of them that say which class shares its outputs assume.
+PRIORS = NOTED[:2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Assumed:
+    """The class shares that the outputs of a user's model assume, noted on it by training.
+
+    They hold as long as its last bias is what training left.
+    """
+
+    prior: tuple[float, ...]
+    bias: tuple[float, ...]
 
 
 def correction_of(
@@ -57,19 +73,20 @@ def last_dense(network: Network) -> Any | None:
     return layer if makes_outputs(network, layer, node.inputs[0]) else None
 
 
-def start(job: Job) -> None:
+def start(model: Any, job: Job) -> None:
     """Adjust the logits by the last bias, before the first step.
 
     The loss adds the same amount to the logits again, so that training is what it would be
     without; but all that is measured, kept and saved on the way is adjusted.
     """
-    correction, settings = job.correction, job.network.settings
+    correction = job.correction
     if correction.imbalance.adjust != "logit":
         return
     shift = -logit_offsets(correction.counts, correction.imbalance.tau)
-    if settings is not None and settings.output_prior is not None:
+    assumed = _assumed_prior(model, job.network)
+    if assumed is not None:
         # Its outputs were adjusted by an earlier run; that must not count again.
-        shift = shift + _log(correction.prior, job) - _log(settings.output_prior, job)
+        shift = shift + _log(correction.prior, job) - _log(assumed, job)
     shift = job.network.per_output(shift, job.multi_label)
     last_dense(job.network).bias.assign_add(shift)  # type: ignore[union-attr] # checked at first
 
@@ -93,21 +110,71 @@ def for_stage(job: Job, stage: Stage) -> Job:
 
 
 def note_priors(model: Any, job: Job, stages: Iterable[StageResult], best_epoch: int) -> None:
-    """Let our model know the class shares of its training, and those that its outputs assume."""
-    if job.network.settings is None:
-        return
+    """Let the model know the class shares that its outputs assume; ours, those of training too."""
     epoch = best_epoch
     for result in stages:
         if epoch < result.epochs:
             break
         epoch -= result.epochs
     correction = for_stage(job, result.stage).correction
-    planned = 1 if result.stage.optimizer == LBFGS else result.stage.epochs
-    model.tltoolkit_settings = dataclasses.replace(
-        model.tltoolkit_settings,
-        train_prior=tuple(map(float, correction.prior)),
-        output_prior=tuple(map(float, correction.assumed_prior(epoch, planned))),
-    )
+    solved = result.stage.optimizer == LBFGS
+    planned = 1 if solved else result.stage.epochs
+    assumed = tuple(map(float, correction.assumed_prior(epoch, planned, solved)))
+    if job.network.settings is not None:
+        model.tltoolkit_settings = dataclasses.replace(
+            model.tltoolkit_settings,
+            train_prior=tuple(map(float, correction.prior)),
+            output_prior=assumed,
+        )
+    elif (bias := _last_bias(job.network)) is not None and all(0 < p < 1 for p in assumed):
+        model.tltoolkit_assumed = Assumed(assumed, bias)
+
+
+def noted(model: Any) -> dict[str, Any] | None:
+    """What is noted of the priors of a user's model, as plain data."""
+    found = getattr(model, "tltoolkit_assumed", None)
+    return None if found is None else dataclasses.asdict(found)
+
+
+def note(model: Any, found: Mapping[str, Any] | None) -> None:
+    """Note on a user's model what `noted` gave of another with its weights."""
+    if found is not None:
+        model.tltoolkit_assumed = Assumed(tuple(found["prior"]), tuple(found["bias"]))
+
+
+@contextlib.contextmanager
+def put_back_on_failure(model: Any) -> Iterator[None]:
+    """Put back weights, what is trainable and what is noted of the model if the block raises."""
+    before = {name: getattr(model, name) for name in NOTED if hasattr(model, name)}
+    with untouched.put_back_on_failure(model):
+        try:
+            yield
+        except BaseException:
+            for name in NOTED:
+                if name in before:
+                    setattr(model, name, before[name])
+                elif hasattr(model, name):
+                    delattr(model, name)
+            raise
+
+
+def copy_priors(source: Any, target: Any) -> None:
+    """Note on `target`, which has taken the weights of `source`, what is noted there."""
+    for name in PRIORS:
+        if hasattr(source, name):
+            setattr(target, name, getattr(source, name))
+
+
+def _assumed_prior(model: Any, network: Network) -> tuple[float, ...] | None:
+    if network.settings is not None:
+        return network.settings.output_prior
+    found = getattr(model, "tltoolkit_assumed", None)
+    return found.prior if found is not None and found.bias == _last_bias(network) else None
+
+
+def _last_bias(network: Network) -> tuple[float, ...] | None:
+    layer = last_dense(network)
+    return None if layer is None else tuple(map(float, layer.bias.numpy()))
 
 
 def _log(prior: Any, job: Job) -> Any:

@@ -48,20 +48,29 @@ class Storage:
         _checks.number("memory_gb", self.memory_gb, above=0)
         _checks.one_of("dtype", self.dtype, DTYPES)
 
-    def empty(self, shape: tuple[int, ...], batch_size: int) -> np.ndarray:
+    @property
+    def memory_bytes(self) -> float:
+        """`memory_gb` in bytes."""
+        return self.memory_gb * 2**30
+
+    def empty(self, shape: tuple[int, ...], batch_size: int, taken: int = 0) -> np.ndarray:
         """An array for activations, in memory or in a file.
+
+        Args:
+            shape: Views, images and the shape of an activation.
+            batch_size: Images that are computed at a time.
+            taken: Bytes of the memory that other arrays have.
 
         Raises:
             ValueError: Not even one batch fits the memory.
             OSError: The disk has no room for the file.
         """
         needed = int(np.prod(shape)) * np.dtype(self.dtype).itemsize
-        allowed = self.memory_gb * 2**30
         batch = needed // (shape[0] * shape[1]) * batch_size
-        if batch > allowed:
+        if batch > self.memory_bytes:
             rule = f"a number of GiB of at least {batch / 2**30:.3g}, room for one batch"
             raise _checks.fail("memory_gb", rule, self.memory_gb)
-        if needed <= allowed:
+        if needed <= self.memory_bytes - taken:
             return np.empty(shape, self.dtype)
         return _mapped(shape, self.dtype, needed, self.directory)
 
@@ -91,8 +100,11 @@ def compute(
     views: Sequence[Iterable[Batch]],
     count: int,
     storage: Storage,
+    taken: int = 0,
 ) -> np.ndarray:
     """Activations (K, count, ...) of all images of each of K `views`, in their order.
+
+    `taken` is how many bytes of the storage's memory other arrays have.
 
     Raises:
         FloatingPointError: They are not finite, or too large for the storage's `dtype`.
@@ -103,7 +115,7 @@ def compute(
         for images, _ in batches:
             values = function(images)
             if out is None:
-                out = storage.empty((len(views), count, *values.shape[1:]), len(values))
+                out = storage.empty((len(views), count, *values.shape[1:]), len(values), taken)
             with np.errstate(over="ignore"):
                 out[k, start : start + len(values)] = values
             if not np.isfinite(out[k, start : start + len(values)]).all():

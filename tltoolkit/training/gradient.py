@@ -7,15 +7,16 @@ import numpy as np
 import tensorflow as tf
 
 from tltoolkit import graph, optimizers, traits
-from tltoolkit.callbacks import EarlyStopping, ValidationMetrics
+from tltoolkit.callbacks import EarlyStopping
 from tltoolkit.callbacks.weight_average import estimate_batch_norm
-from tltoolkit.training import objective, saying, scoring
+from tltoolkit.training import objective, saying
 from tltoolkit.training.best import Best, KeepBest
 from tltoolkit.training.finite import Finite
 from tltoolkit.training.frozen import FrozenCheck
 from tltoolkit.training.job import History, Task, recalibrated
 from tltoolkit.training.objective import loss_of
 from tltoolkit.training.progress import Progress, StageCheckpoints
+from tltoolkit.training.validation import Validation
 
 # Biases, and the scales and shifts of normalisation, keep their size.
 UNDECAYED = ("bias", "gamma", "beta")
@@ -27,18 +28,21 @@ def fit(task: Task, progress: Progress) -> History:
     reseed(trainer, task.seed)
     loss = loss_of(task)
     _compile(trainer, task, loss)
-    with task.data(progress.start) as (train, val):
+    with task.data(progress.start) as (train, held):
+        validation = None if held is None else Validation(task, task.scorer(trainer), loss, held)
         fitted = trainer.fit(
             train,
-            validation_data=val,
             epochs=task.stage.epochs,
             shuffle=False,
             verbose=int(task.job.verbose == saying.BARS),
-            callbacks=[*objective.callbacks_of(task, loss), *_callbacks(task, progress)],
+            callbacks=[
+                *objective.callbacks_of(task, loss),
+                *_callbacks(task, progress, validation),
+            ],
         )
         history: History = fitted.history
         if task.stage.batch_norm == "recalibrate":
-            _recalibrate(trainer, task, loss, progress.best, history, train, val)
+            _recalibrate(trainer, task, progress.best, history, train, validation)
     return history
 
 
@@ -89,21 +93,13 @@ def optimizer_of(trainer: Any, task: Task, rate: Callable[[float], Any]) -> Any:
     )
 
 
-def _callbacks(task: Task, progress: Progress) -> list[Any]:
+def _callbacks(task: Task, progress: Progress, validation: Validation | None) -> list[Any]:
     job, stage = task.job, task.stage
     kept = "" if progress.directory is None else f"; a checkpoint is kept in {progress.directory}"
     finite = Finite(task, progress.start, kept)
-    best = KeepBest(job.model, progress.best, task.first_epoch)
-    own: list[Any] = [finite, FrozenCheck(task), best]
-    if job.val is not None:
-        own.append(
-            ValidationMetrics(
-                per_class=(),
-                averages=("f1_macro",),
-                multi_label=job.multi_label,
-                from_logits=job.network.from_logits,
-            )
-        )
+    # Right behind, so that all others find the scores in the logs.
+    own: list[Any] = [finite] if validation is None else [finite, validation]
+    own += [FrozenCheck(task), KeepBest(job.model, progress.best, task.first_epoch)]
     if stage.early_stopping is not None:
         own.append(EarlyStopping(monitor="val_loss", patience=stage.early_stopping))
     said = [saying.Lines()] * (job.verbose == saying.LINES)
@@ -120,7 +116,12 @@ def reseed(trainer: Any, seed: int) -> None:
 
 
 def _recalibrate(
-    trainer: Any, task: Task, loss: Any, best: Best, history: History, train: Any, val: Any
+    trainer: Any,
+    task: Task,
+    best: Best,
+    history: History,
+    train: Any,
+    validation: Validation | None,
 ) -> None:
     """Estimate BatchNorm's averages anew, and add the outcome to the history as an epoch."""
     job = task.job
@@ -132,9 +133,8 @@ def _recalibrate(
     for norm, trainable in flags:
         norm.trainable = trainable
     logs = {name: values[-1] for name, values in history.items()}
-    if job.val is not None:
-        outputs = trainer.predict(val, verbose=0)
-        logs |= scoring.scores(task, loss, outputs, job.val.targets, "val_")
+    if validation is not None:
+        logs |= validation.scores()
     for name, value in logs.items():
         history[name].append(value)
     best.consider(job.model, task.first_epoch + len(history["loss"]) - 1, logs)

@@ -63,7 +63,10 @@ class Task:
     """One stage of a job, with the place where the model is cut for it.
 
     Attributes:
+        first_epoch: Epochs of the stages before: the versions of the images are counted on.
         tensor: The freeze boundary, below which activations are stored; None for no cut.
+        held_at: The same of the validation images, which are stored also where the training
+            images are augmented anew in every epoch; None scores them from pixels.
         pipeline: What happens to the training images.
         views: Versions of each of them that are stored.
     """
@@ -75,6 +78,7 @@ class Task:
     tensor: Any | None
     pipeline: Any
     views: int
+    held_at: Any | None = None
 
     @property
     def seed(self) -> int:
@@ -99,13 +103,28 @@ class Task:
         start = network.model.input if self.tensor is None else self.tensor
         return graph.part(network.model, start, network.output)
 
-    def stored(self) -> list[np.ndarray]:
-        """Activations of the training images and, if there are any, of the validation images."""
-        job = self.job
-        wanted = [Wanted(examples=job.train, pipeline=self.pipeline, views=self.views)]
-        if job.val is not None:
-            wanted.append(Wanted(examples=job.val, pipeline=job.plain))
-        return job.features.get(job.model, self.tensor, job.batch_size, wanted)
+    def scorer(self, trainer: Any) -> Any:
+        """The part of the model that is computed of the validation images in every epoch."""
+        if self.held_at is self.tensor:
+            return trainer
+        return graph.part(self.job.network.model, self.held_at, self.job.network.output)
+
+    def stored(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Activations of the training and of the validation images; None if not stored."""
+        job, wanted = self.job, {}
+        if self.tensor is not None:
+            wanted["train"] = Wanted(
+                examples=job.train,
+                pipeline=self.pipeline,
+                views=self.views,
+                first=self.first_epoch,
+            )
+        if self.held_at is not None and job.val is not None:
+            wanted["val"] = Wanted(examples=job.val, pipeline=job.plain)
+        cut = self.held_at if self.tensor is None else self.tensor
+        found = job.features.get(job.model, cut, job.batch_size, list(wanted.values()))
+        named = dict(zip(wanted, found, strict=True))
+        return named.get("train"), named.get("val")
 
     def names(self, epoch: int, step: int) -> list[str]:
         """The training images of a step."""
@@ -120,14 +139,19 @@ class Task:
         job = self.job
         if self.tensor is None:
             return self._pixels(start)
-        train, *val = self.stored()
+        train, val = self.stored()
         targets, sample = job.train.targets, self.sample
         if job.correction.imbalance.features is not None:
             train, targets = self.made_up
             sample = made_up.sample(len(targets), len(job.train.targets), self.seed)
         fed = features.feed(train, targets, job.batch_size, self.seed, start, sample)
-        held = job.val and features.feed(val[0], job.val.targets, job.batch_size, None)
-        return contextlib.nullcontext((fed, held))
+        return contextlib.nullcontext((fed, self._held(val)))
+
+    def _held(self, stored: np.ndarray | None) -> Any:
+        job = self.job
+        if job.val is None or stored is None:
+            return None
+        return features.feed(stored, job.val.targets, job.batch_size, None)
 
     def _batches(self, start: tuple[int, int] = (0, 0)) -> augment.Batches:
         """The training images as pixels."""
@@ -140,6 +164,7 @@ class Task:
             sample=self.sample,
             epochs_from=epoch,
             steps_from=step,
+            augment_from=self.first_epoch,
         )
 
     @contextlib.contextmanager
@@ -152,8 +177,10 @@ class Task:
                 stack.enter_context(batches.own_errors())
                 return batches.to_dataset().map(job.network.as_input)
 
-            train = dataset(self._batches(start))
-            yield train, job.val and dataset(job.val.batches(job.plain, job.batch_size))
+            held = self._held(self.stored()[1]) if self.held_at is not None else None
+            if held is None and job.val is not None:
+                held = dataset(job.val.batches(job.plain, job.batch_size))
+            yield dataset(self._batches(start)), held
 
 
 def task_of(
@@ -161,11 +188,11 @@ def task_of(
 ) -> Task:
     """Decide where to cut the model for a stage, and how many versions of images to store."""
     pipeline = _pipeline(job, stage)
-    tensor, views = None, 0
-    if job.network.output is not None and stage.cache_views != 0:
-        tensor = freezing.boundary(job.model, plan, recalibrated(job, stage))
-    if tensor is not None:
-        views = _views(job, stage, pipeline, tensor)
+    boundary = None
+    if job.network.output is not None:
+        boundary = freezing.boundary(job.model, plan, recalibrated(job, stage))
+    tensor = boundary if stage.cache_views != 0 else None
+    views = 0 if tensor is None else _views(job, stage, pipeline, tensor)
     return Task(
         job=job,
         stage=stage,
@@ -174,12 +201,30 @@ def task_of(
         tensor=tensor,
         pipeline=pipeline,
         views=views,
+        held_at=boundary if tensor is not None or _holds(job, stage, boundary) else None,
     )
 
 
 def recalibrated(job: Job, stage: Stage) -> dict[str, Any]:
     """Label -> BatchNormalization, for those whose averages the stage estimates anew."""
     return freezing.recalibrated(job.model, job.network.blocks, stage.unfreeze, stage.batch_norm)
+
+
+def _holds(job: Job, stage: Stage, boundary: Any | None) -> bool:
+    """Whether to store validation images in a stage that stores no training images."""
+    if job.val is None or boundary is None:
+        return False
+    storage = job.features.storage
+    # Nobody asked for these to be stored: they must cost neither digits nor room on a disk, and
+    # what is estimated anew after the stage may lie below the boundary.
+    exact = storage.dtype == "float32" and stage.batch_norm != "recalibrate"
+    return exact and _bytes(job, job.val, boundary) <= storage.memory_bytes
+
+
+def _bytes(job: Job, examples: Examples, tensor: Any) -> int:
+    """Room that one version of all images takes at a tensor."""
+    itemsize = np.dtype(job.features.storage.dtype).itemsize
+    return len(examples.source) * int(np.prod(tensor.shape[1:])) * itemsize
 
 
 def _pipeline(job: Job, stage: Stage) -> Any:
@@ -192,12 +237,11 @@ def _pipeline(job: Job, stage: Stage) -> Any:
 
 
 def _views(job: Job, stage: Stage, pipeline: Any, tensor: Any) -> int:
-    storage = job.features.storage
-    itemsize = np.dtype(storage.dtype).itemsize
+    held = 0 if job.val is None else _bytes(job, job.val, tensor)
     return caching.choose_views(
         stage.cache_views,
         augmented=pipeline.random,
         epochs=stage.epochs,
-        view_bytes=len(job.train.source) * int(np.prod(tensor.shape[1:])) * itemsize,
-        memory_bytes=storage.memory_gb * 2**30,
+        view_bytes=_bytes(job, job.train, tensor),
+        memory_bytes=job.features.storage.memory_bytes - held,
     )

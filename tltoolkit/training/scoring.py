@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit.evaluation import Report
+from tltoolkit.callbacks import ValidationMetrics
 from tltoolkit.training import objective
 from tltoolkit.training.job import Task
 
@@ -15,10 +15,16 @@ def scores(
     """What `fit` would log of outputs and targets (N, C); with a prefix also `f1_macro`."""
     found = objective.values(task, loss, outputs, targets)
     if prefix:
-        several = task.job.multi_label
-        labels = targets.astype(np.int64) if several else targets.argmax(1)
-        said = task.job.network.probabilities(outputs, several)
-        report = Report.from_predictions(labels, said)
-        # As ValidationMetrics has it, so that solved and fitted stages compare.
-        found["f1_macro"] = report.average("f1", "macro", present=True)
+        found |= macro_f1(task, outputs, targets)
     return {prefix + name: value for name, value in found.items()}
+
+
+def macro_f1(task: Task, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """The exact `f1_macro` of outputs and targets (N, C); NaN where an output is not finite."""
+    metrics = ValidationMetrics(
+        per_class=(),
+        averages=("f1_macro",),
+        multi_label=task.job.multi_label,
+        from_logits=task.job.network.from_logits,
+    )
+    return metrics.score(targets, outputs)

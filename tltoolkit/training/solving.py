@@ -27,7 +27,8 @@ def fit(task: Task, progress: Progress) -> History:
     dense = linear_head(job.network)
     assert dense is not None
     rows, targets = _rows(task)
-    held = None if job.val is None else (task.stored()[1][0], job.val.targets)
+    val = task.stored()[1]
+    held = None if job.val is None or val is None else (val[0], job.val.targets)
     correction, made_up = job.correction, job.correction.imbalance.features is not None
     found = probe.solve(
         rows,
@@ -66,6 +67,7 @@ def _rows(task: Task) -> tuple[np.ndarray, np.ndarray]:
         rows, targets = task.made_up
         return rows[0], targets
     stored = task.stored()[0]
+    assert stored is not None
     targets = np.tile(task.job.train.targets, (task.views, 1))
     return stored.reshape(-1, stored.shape[-1]), targets
 

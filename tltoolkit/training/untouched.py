@@ -1,6 +1,6 @@
-"""Use a model for a measurement, and leave everything as it was."""
+"""Put a model back as it was: after a measurement, or after a training that failed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,17 +17,38 @@ def untouched(model: Any) -> Iterator[None]:
     those of Python, NumPy and Keras. What was compiled stays compiled, as long as the block
     does not compile `model` itself.
     """
-    values = [(v, np.copy(v.numpy())) for v in model.variables]
-    # A layer's flag reaches all layers inside it, so containers come before what they contain.
-    flags = [(layer, layer.trainable) for layer in model._flatten_layers()]
-    variable_flags = [(v, v.trainable) for v in model.variables]
+    put_back = remembered(model)
     with same_random_state():
         try:
             yield
         finally:
-            for layer, trainable in flags:
-                layer.trainable = trainable
-            for variable, trainable in variable_flags:
-                variable.trainable = trainable
-            for variable, value in values:
-                variable.assign(value)
+            put_back()
+
+
+@contextmanager
+def put_back_on_failure(model: Any) -> Iterator[None]:
+    """Put back all variables and what is trainable if the block raises, Ctrl-C included."""
+    put_back = remembered(model)
+    try:
+        yield
+    except BaseException:
+        put_back()
+        raise
+
+
+def remembered(model: Any) -> Callable[[], None]:
+    """A function that puts back all variables of a model and what of it is trainable."""
+    values = [(v, np.copy(v.numpy())) for v in model.variables]
+    # A layer's flag reaches all layers inside it, so containers come before what they contain.
+    flags = [(layer, layer.trainable) for layer in model._flatten_layers()]
+    variable_flags = [(v, v.trainable) for v in model.variables]
+
+    def put_back() -> None:
+        for layer, trainable in flags:
+            layer.trainable = trainable
+        for variable, trainable in variable_flags:
+            variable.trainable = trainable
+        for variable, value in values:
+            variable.assign(value)
+
+    return put_back

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import augment, freezing
+from tltoolkit import augment, freezing, graph
 from tltoolkit.data import ImageData
 from tltoolkit.model import Settings, build, note_preparation, with_head
 from tltoolkit.network import network_of
@@ -59,6 +59,10 @@ class Bench:
             FloatingPointError: The loss became NaN or infinite.
         """
         settings = space.build_settings(values, self.data.class_names, self.data.multi_label)
+        with graph.nodes_forgotten(self._network(settings)):
+            return self._score(settings, values, callbacks)
+
+    def _score(self, settings: Settings, values: space.Values, callbacks: Sequence[Any]) -> float:
         progress = Progress()
         job = self._job(settings, space.batch_size(values), callbacks)
         for number, stage in enumerate(space.plan_of(values, self.augment)):
@@ -100,7 +104,13 @@ class Bench:
         return replace(stage, augment=None), replace(job, features=kept, augmented=augmented)
 
     def _model(self, settings: Settings) -> Any:
-        """The classifier of `settings`, on a network that is built once; its first weights."""
+        """The classifier of `settings`, on that network."""
+        made = with_head(self._network(settings), settings.head)
+        note_preparation(made, settings.preparation)
+        return made
+
+    def _network(self, settings: Settings) -> Any:
+        """The network that is built once for `settings`, with its first weights."""
         key = _key(settings)
         if key not in self.networks:
             model = build(settings, weights_of(self.weights, settings.backbone))
@@ -108,9 +118,7 @@ class Bench:
         model, first = self.networks[key]
         for variable, value in zip(model.variables, first, strict=True):
             variable.assign(value)
-        made = with_head(model, settings.head)
-        note_preparation(made, settings.preparation)
-        return made
+        return model
 
     def _pipeline(self, preset: str | None, settings: Settings) -> Any:
         name, size, first = preset or "none", settings.image_size, settings.preparation
