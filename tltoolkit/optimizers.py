@@ -7,14 +7,15 @@ from typing import Any
 import keras
 
 SCHEDULES = ("cosine", "constant")
-# name -> its class and whether it takes a momentum
-OPTIMIZERS: dict[str, tuple[Any, bool]] = {
-    "adamw": (keras.optimizers.AdamW, False),
-    "adam": (keras.optimizers.Adam, False),
-    "sgd": (partial(keras.optimizers.SGD, nesterov=True), True),
-    "rmsprop": (keras.optimizers.RMSprop, True),
-    "adagrad": (keras.optimizers.Adagrad, False),
-    "adadelta": (keras.optimizers.Adadelta, False),
+# name -> its class and those of its arguments that not every optimizer has
+OPTIMIZERS: dict[str, tuple[Any, frozenset[str]]] = {
+    "adamw": (keras.optimizers.AdamW, frozenset({"weight_decay"})),
+    # With weight decay it would be AdamW.
+    "adam": (keras.optimizers.Adam, frozenset()),
+    "sgd": (partial(keras.optimizers.SGD, nesterov=True), frozenset({"momentum", "weight_decay"})),
+    "rmsprop": (keras.optimizers.RMSprop, frozenset({"momentum", "weight_decay"})),
+    "adagrad": (keras.optimizers.Adagrad, frozenset({"weight_decay"})),
+    "adadelta": (keras.optimizers.Adadelta, frozenset({"weight_decay"})),
 }
 
 
@@ -55,16 +56,17 @@ def build(
         factors: Variable path -> factor of its rate, for every variable that trains. One
             distinct factor makes a plain optimizer, several a `keras.optimizers.MultiOptimizer`.
         momentum: For those optimizers that have one.
-        weight_decay: Decoupled, for every variable but `undecayed`.
+        weight_decay: Decoupled, for every variable but `undecayed`, where the optimizer has it.
         clip_norm: Limit of the norm of all gradients together, or None.
         undecayed: Variables without weight decay.
     """
-    cls, takes_momentum = OPTIMIZERS[name]
-    extra = {"momentum": momentum} if takes_momentum else {}
+    cls, taken = OPTIMIZERS[name]
+    given = {"momentum": momentum, "weight_decay": weight_decay}
+    extra = {argument: value for argument, value in given.items() if argument in taken}
 
     def single(factor: float, clip: float | None = None) -> Any:
-        made = cls(rate(factor), weight_decay=weight_decay, global_clipnorm=clip, **extra)
-        if weight_decay and undecayed:
+        made = cls(rate(factor), global_clipnorm=clip, **extra)
+        if extra.get("weight_decay") and undecayed:
             made.exclude_from_weight_decay(var_list=list(undecayed))
         return made
 

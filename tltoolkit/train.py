@@ -6,18 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from tltoolkit import _checks, freezing, plans, started
 from tltoolkit import augment as augmentation
 from tltoolkit import run_dir as run_dirs
 from tltoolkit.data import ImageData
 from tltoolkit.data.images import check_image_data
-from tltoolkit.imbalance import Imbalance
+from tltoolkit.imbalance import Correction, Imbalance
 from tltoolkit.network import Network, network_of
 from tltoolkit.run import Run, joined
 from tltoolkit.stages import Plan, Stage
-from tltoolkit.training import correcting
+from tltoolkit.training import correcting, given, objective, solving
+from tltoolkit.training.best import BEST_BY
 from tltoolkit.training.caching import Examples, Features
 from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job
@@ -63,7 +62,11 @@ def fine_tune(
             `"logit"`, or `"auto"`: logit adjustment where the largest class has at least 1.5
             times the images of the smallest, else nothing. Validation images stay as they are.
         batch_size: Images per step, >= 1.
-        callbacks: Keras callbacks for every stage. They see a model that ends in logits.
+        callbacks: Keras callbacks for every stage that is fitted; a head that is solved has no
+            epochs to call them in. They see the layers above what is frozen, ending in logits.
+            The optimizer follows the stage's schedule, so that what sets its rate wants
+            `schedule="constant"`; `tl.callbacks.ReduceLROnPlateau` works with any. With
+            `tl.callbacks.MixedWeightAverage` the average is validated, kept and returned.
         run_dir: A new or empty directory that receives `started.json` (the command, settings,
             versions and fingerprint of the data), checkpoints while the run is under way, and
             in the end the trained classifier (`tl.load` reads it) and `run.json`, the record of
@@ -101,10 +104,8 @@ def fine_tune(
     network = network_of(model)
     _checks.integer("batch_size", batch_size, 1)
     _checks.integer("seed", seed, 0, 2**31 - 1)
-    _check_callbacks(callbacks)
     _checks.one_of("resume", resume, [True, False, run_dirs.FORCE])
-    if save_freq != "epoch":
-        _checks.integer("save_freq", save_freq, 1)
+    _check_save_freq(save_freq, run_dir)
     check_image_data(data)
     network.check_classes("data", data.class_names, data.multi_label)
     begun, why = plan_of(plan, network)
@@ -113,6 +114,7 @@ def fine_tune(
         rule = "'linear_probe', or another that trains a head only, with imbalance features"
         raise _checks.fail("plan", rule, plan)
     _check_stages(begun, network, data)
+    given.check(callbacks, _all_stages(plan, begun, correction, network), _logged(correction, data))
     augmented = pipeline_of(augment, network.image_size, data.train.class_counts, seed)
     spill = None if run_dir is None else Path(run_dir)
     storage = Storage(memory_gb=cache_gb, dtype=cache_dtype, directory=spill)
@@ -136,11 +138,11 @@ def fine_tune(
         settings = _settings(job, data)
         if target is None:
             return _train(model, job, plan, begun, why, Progress(), settings)
-        given = {
+        asked = {
             "plan": plan if isinstance(plan, str) else plan.to_dict(),
             "augment": augment if isinstance(augment, str) else repr(augmented),
         }
-        noted = started.record({**settings, **given, **_details(job)}, data)
+        noted = started.record({**settings, **asked, **_details(job)}, data)
         if run_dirs.begin(target, noted, resume):
             print(f"{target} holds this run, and it is finished: nothing is trained")
             return run_dirs.finished(target, model)
@@ -266,6 +268,7 @@ def pipeline_of(augment: Any, image_size: int, class_counts: Any, seed: int) -> 
 
 def _check_stages(plan: Plan, network: Network, data: ImageData) -> None:
     for stage in plan:
+        solving.check_stage(network, stage)
         freezing.freeze_plan(network.model, network.blocks, stage.unfreeze, stage.batch_norm)
         if stage.early_stopping is not None and data.val is None:
             rule = f"None in stage {stage.name!r}, since the data has no validation split"
@@ -278,6 +281,26 @@ def _check_stages(plan: Plan, network: Network, data: ImageData) -> None:
         )
 
 
-def _check_callbacks(callbacks: Sequence[Any]) -> None:
-    for callback in callbacks:
-        _checks.instance("callbacks", callback, keras.callbacks.Callback, "Keras callbacks")
+def _all_stages(
+    plan: str | Plan, begun: Plan, correction: Correction, network: Network
+) -> tuple[Stage, ...]:
+    """The stages that there may be, as far as callbacks have to do with them."""
+    more = [Stage("fine_tune")] if plan == "auto" else []
+    if correction.imbalance.adjust == correcting.RETRAIN and linear_head(network) is None:
+        more.append(Stage(correcting.RETRAIN))
+    return (*begun, *more)
+
+
+def _logged(correction: Correction, data: ImageData) -> list[str]:
+    """The names in the logs of an epoch."""
+    names = ["loss", "accuracy", *([objective.PLAIN] if correction.in_loss else [])]
+    return [*names, *(f"val_{name}" for name in names), BEST_BY] if data.val else names
+
+
+def _check_save_freq(save_freq: str | int, run_dir: str | Path | None) -> None:
+    if save_freq == "epoch":
+        return
+    _checks.integer("save_freq", save_freq, 1)
+    if run_dir is None:
+        rule = "left out without run_dir, where checkpoints would be written"
+        raise _checks.fail("save_freq", rule, save_freq)

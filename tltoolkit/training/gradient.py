@@ -1,14 +1,17 @@
 """A stage trained by gradient descent: compile, fit, estimate BatchNorm anew if asked."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from tltoolkit import freezing, optimizers
 from tltoolkit.callbacks import EarlyStopping, ValidationMetrics
 from tltoolkit.callbacks.weight_average import estimate_batch_norm
+from tltoolkit.stages import LBFGS
 from tltoolkit.training import objective, scoring
 from tltoolkit.training.best import Best, KeepBest
 from tltoolkit.training.finite import Finite
@@ -26,7 +29,7 @@ def fit(task: Task, progress: Progress) -> History:
     reseed(trainer, task.seed)
     loss = loss_of(task)
     _compile(trainer, task, loss)
-    with task.data(progress.start) as (train, val):
+    with task.data(progress.start) as (train, val), _one_log(task, progress):
         fitted = trainer.fit(
             train,
             validation_data=val,
@@ -89,7 +92,7 @@ def _callbacks(task: Task, progress: Progress) -> list[Any]:
     job, stage = task.job, task.stage
     kept = "" if progress.directory is None else f"; a checkpoint is kept in {progress.directory}"
     finite = Finite(task, progress.start, kept)
-    own: list[Any] = [finite, KeepBest(job.model, progress.best, task.first_epoch)]
+    own: list[Any] = [finite]
     if job.val is not None:
         own.append(
             ValidationMetrics(
@@ -101,10 +104,26 @@ def _callbacks(task: Task, progress: Progress) -> list[Any]:
         )
     if stage.early_stopping is not None:
         own.append(EarlyStopping(monitor="val_loss", patience=stage.early_stopping))
-    callbacks = [*own, *job.callbacks]
+    # After those that put an average of the weights into the model at the end of an epoch.
+    callbacks = [*own, *job.callbacks, KeepBest(job.model, progress.best, task.first_epoch)]
     if progress.directory is not None:
         callbacks.append(StageCheckpoints(progress, task, callbacks, finite))
     return callbacks
+
+
+@contextlib.contextmanager
+def _one_log(task: Task, progress: Progress) -> Iterator[None]:
+    """Let a CSVLogger go on with its file in later stages; each `fit` would begin it anew."""
+    logs = [c for c in task.job.callbacks if isinstance(c, keras.callbacks.CSVLogger)]
+    kept = [log.append for log in logs]
+    begun = any(result.stage.optimizer != LBFGS for result in progress.results)
+    for log in logs:
+        log.append = log.append or begun or progress.start != (0, 0)
+    try:
+        yield
+    finally:
+        for log, append in zip(logs, kept, strict=True):
+            log.append = append
 
 
 def reseed(trainer: Any, seed: int) -> None:
