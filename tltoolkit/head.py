@@ -76,6 +76,22 @@ def attach(head: Head, features: Any, units: int, seed: int = 0) -> Any:
     return _dense(head, units, "glorot_uniform", "logits", next(seeds), dtype="float32")(x)
 
 
+def checked(head: Head) -> Head:
+    """The head, if all that it says is looked at.
+
+    Not part of `Head` itself, because files of older models may say more.
+
+    Raises:
+        ValueError: A normalisation without hidden layers, a batch size without `norm="auto"`.
+    """
+    if head.norm is not None and not head.hidden:
+        raise _checks.fail("norm", "None without hidden layers, which it normalises", head.norm)
+    if head.norm != "auto" and head.batch_size != Head.batch_size:
+        rule = "left out without norm='auto', which alone goes by it"
+        raise _checks.fail("batch_size", rule, head.batch_size)
+    return head
+
+
 def norm_for_batch(batch_size: int) -> str:
     """The normalisation that `norm="auto"` stands for at this batch size."""
     if batch_size > 10:

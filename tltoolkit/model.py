@@ -132,7 +132,7 @@ def build_classifier(
         backbone=backbone,
         class_names=tuple(class_names) if not isinstance(class_names, str) else class_names,  # type: ignore[arg-type]
         image_size=image_size if image_size is not None else backbones.get(backbone).image_size,
-        head=head if head is not None else Head(),
+        head=heads.checked(head if head is not None else Head()),
         spatial_dropout=dict(spatial_dropout or {}),
         trunk=trunk,
         multi_label=multi_label,

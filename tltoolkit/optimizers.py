@@ -6,14 +6,16 @@ from typing import Any
 
 import keras
 
-# name, as in `tltoolkit.terms` -> its class and whether it takes a momentum
-OPTIMIZERS: dict[str, tuple[Any, bool]] = {
-    "adamw": (keras.optimizers.AdamW, False),
-    "adam": (keras.optimizers.Adam, False),
-    "sgd": (partial(keras.optimizers.SGD, nesterov=True), True),
-    "rmsprop": (keras.optimizers.RMSprop, True),
-    "adagrad": (keras.optimizers.Adagrad, False),
-    "adadelta": (keras.optimizers.Adadelta, False),
+from tltoolkit.terms import OPTIMIZERS
+
+# The class of each of `terms.OPTIMIZERS`.
+CLASSES = {
+    "adamw": keras.optimizers.AdamW,
+    "adam": keras.optimizers.Adam,
+    "sgd": partial(keras.optimizers.SGD, nesterov=True),
+    "rmsprop": keras.optimizers.RMSprop,
+    "adagrad": keras.optimizers.Adagrad,
+    "adadelta": keras.optimizers.Adadelta,
 }
 
 
@@ -49,21 +51,21 @@ def build(
     """An optimizer whose learning rate for a variable is `rate(factor)`.
 
     Args:
-        name: A key of `OPTIMIZERS`.
+        name: A key of `terms.OPTIMIZERS`.
         rate: From a factor to a learning rate or Keras schedule.
         factors: id of a variable -> factor of its rate, for every variable that trains. One
             distinct factor makes a plain optimizer, several a `keras.optimizers.MultiOptimizer`.
         momentum: For those optimizers that have one.
-        weight_decay: Decoupled, for every variable but `undecayed`.
+        weight_decay: Decoupled, for every variable but `undecayed`, where the optimizer has it.
         clip_norm: Limit of the norm of all gradients together, or None.
         undecayed: Variables without weight decay.
     """
-    cls, takes_momentum = OPTIMIZERS[name]
-    extra = {"momentum": momentum} if takes_momentum else {}
+    given = {"momentum": momentum, "weight_decay": weight_decay}
+    extra = {argument: given[argument] for argument in sorted(OPTIMIZERS[name])}
 
     def single(factor: float, clip: float | None = None) -> Any:
-        made = cls(rate(factor), weight_decay=weight_decay, global_clipnorm=clip, **extra)
-        if weight_decay and undecayed:
+        made = CLASSES[name](rate(factor), global_clipnorm=clip, **extra)
+        if extra.get("weight_decay") and undecayed:
             made.exclude_from_weight_decay(var_list=list(undecayed))
         return made
 

@@ -156,7 +156,7 @@ def _repeat(
     counted = list(_until_best(run))
     limits = [epochs * before for result, epochs in counted if result.stage.optimizer != LBFGS]
     plan = Plan(tuple(stretched(result, before / steps) for result, _ in counted))
-    callbacks = (*given.get("callbacks", ()), StopAfter(limits))
+    callbacks = (*given.get("callbacks", ()), *([StopAfter(limits)] if limits else []))
     done = fine_tune(fresh, both, plan, **{**given, "callbacks": callbacks})
     why = (
         f"trained anew on training and validation images, {len(both.train):,} in all, for "
@@ -172,6 +172,8 @@ def stretched(result: StageResult, shorter: float) -> Stage:
     it longer by less than one.
     """
     stage = result.stage
+    if stage.optimizer == LBFGS:
+        return stage
     return replace(
         stage,
         epochs=max(1, math.ceil(stage.epochs * shorter)),

@@ -11,6 +11,29 @@ from tltoolkit.terms import BATCH_NORMS, OPTIMIZERS, SCHEDULES
 
 LBFGS = "lbfgs"
 AUTO = "auto"
+# What belongs to steps and epochs, of which a head that is solved has none.
+STEPWISE = (
+    "epochs",
+    "learning_rate",
+    "layer_decay",
+    "schedule",
+    "warmup",
+    "momentum",
+    "weight_decay",
+    "clip_norm",
+    "label_smoothing",
+    "batch_norm",
+    "early_stopping",
+)
+# Values besides the defaults that ask for nothing an optimizer without the setting would not do.
+NOTHING = {"epochs": 1, "weight_decay": 0.0, "clip_norm": None}
+
+
+def unused(optimizer: str) -> tuple[str, ...]:
+    """The settings of a stage that an optimizer has no use for."""
+    if optimizer == LBFGS:
+        return STEPWISE
+    return tuple(n for n in ("momentum", "weight_decay") if n not in OPTIMIZERS[optimizer])
 
 
 @dataclass(frozen=True)
@@ -30,12 +53,15 @@ class Stage:
         layer_decay: Factor in (0, 1] between the rates of a block and of the block above it.
         schedule: `"cosine"` (to zero over the stage) or `"constant"`.
         warmup: Epochs of linear warm-up from zero, >= 0; may be a fraction of one.
-        optimizer: `"adamw"`, `"adam"`, `"sgd"`, `"rmsprop"`, `"adagrad"`, `"adadelta"`, or
-            `"lbfgs"`, which solves a linear head to its optimum, the strength of its L2 penalty
-            picked on the validation split; `unfreeze` must then be `"head"`, and epochs and
-            rates do not matter.
-        momentum: Nesterov momentum of `"sgd"` and momentum of `"rmsprop"`, in [0, 1).
-        weight_decay: Decoupled weight decay, >= 0; spares biases and normalisation.
+        optimizer: `"adamw"`, `"adam"` (the same without weight decay), `"sgd"`, `"rmsprop"`,
+            `"adagrad"`, `"adadelta"`, or `"lbfgs"`, which solves a linear head to its optimum.
+            That has an L2 penalty of the strength that the head has, as `tl.Head(l2=...)`, or
+            else that is best on the validation split. `unfreeze` must then be `"head"`, and all
+            that belongs to steps and epochs be left out: there are none, nor callbacks.
+        momentum: Nesterov momentum of `"sgd"` and momentum of `"rmsprop"`, in [0, 1); left out
+            with the others, which have none.
+        weight_decay: Decoupled weight decay, >= 0; spares biases and normalisation. `"adam"` has
+            none.
         clip_norm: Upper limit of the norm of the whole gradient, or None.
         label_smoothing: Share of each target spread over all classes, in [0, 1).
         batch_norm: `"frozen"` keeps every BatchNormalization below the head in inference mode;
@@ -44,12 +70,12 @@ class Stage:
         augment: A preset's name for this stage, or None for what `fine_tune` was given.
         cache_views: Versions of each training image whose activations at the freeze boundary
             are stored, >= 0; the epochs take turns among them. 0 computes the frozen part in
-            every epoch; None is 1 without augmentation, or else one for every three epochs as
-            far as they fit the memory.
+            every epoch, which a head that is solved cannot do; None is 1 without augmentation,
+            or else one for every three epochs as far as they fit the memory.
         early_stopping: Epochs without a better validation loss before the stage ends, or None.
 
     Raises:
-        ValueError: A value out of its range.
+        ValueError: A value out of its range, or one that the optimizer would not look at.
     """
 
     name: str
@@ -93,6 +119,20 @@ class Stage:
             _checks.integer("early_stopping", self.early_stopping, 1)
         if self.optimizer == LBFGS and self.unfreeze != "head":
             raise _checks.fail("unfreeze", "'head' with optimizer='lbfgs'", self.unfreeze)
+        if self.optimizer == LBFGS and self.cache_views == 0:
+            rule = "at least 1, or None, with optimizer='lbfgs', which solves on what is stored"
+            raise _checks.fail("cache_views", rule, self.cache_views)
+        self._check_used()
+
+    def _check_used(self) -> None:
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in unused(self.optimizer):
+            value, silent = getattr(self, name), [defaults[name]]
+            silent += [NOTHING[name]] if name in NOTHING else []
+            if value not in silent:
+                left = f"left out (or {' or '.join(map(repr, silent))})"
+                rule = f"{left} with optimizer={self.optimizer!r}, which has no use for it"
+                raise _checks.fail(name, rule, value)
 
     def _check_rate(self) -> None:
         if isinstance(self.learning_rate, str):

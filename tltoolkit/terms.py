@@ -3,5 +3,12 @@
 RECALIBRATE = "recalibrate"
 BATCH_NORMS = ("frozen", "train", RECALIBRATE)
 SCHEDULES = ("cosine", "constant")
-# Each has its class in `tltoolkit.optimizers`.
-OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "adagrad", "adadelta")
+# name -> those of its arguments that not every one has; its class is in `tltoolkit.optimizers`.
+OPTIMIZERS = {
+    "adamw": frozenset({"weight_decay"}),
+    "adam": frozenset(),  # with weight decay it would be AdamW
+    "sgd": frozenset({"momentum", "weight_decay"}),
+    "rmsprop": frozenset({"momentum", "weight_decay"}),
+    "adagrad": frozenset({"weight_decay"}),
+    "adadelta": frozenset({"weight_decay"}),
+}

@@ -6,19 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from tltoolkit import _checks, freezing, plans, started
 from tltoolkit import augment as augmentation
 from tltoolkit import run_dir as run_dirs
 from tltoolkit.data import ImageData
 from tltoolkit.data.seen import Seen
-from tltoolkit.imbalance import Imbalance
+from tltoolkit.imbalance import Correction, Imbalance
 from tltoolkit.model import note_preparation
 from tltoolkit.network import Network
 from tltoolkit.run import Run, joined
 from tltoolkit.stages import Plan, Stage
-from tltoolkit.training import correcting, saying
+from tltoolkit.training import correcting, given, objective, saying, solving
+from tltoolkit.training.best import BEST_BY
 from tltoolkit.training.caching import Examples, Features
 from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job
@@ -70,10 +69,14 @@ def fine_tune(
             `"logit"`, or `"auto"`: logit adjustment where the largest class has at least 1.5
             times the images of the smallest, else nothing. Validation images stay as they are.
         batch_size: Images per step, >= 1.
-        callbacks: Keras callbacks for every stage. They see a model that ends in logits. It is not
-            `fit` that validates, but the stage, from activations stored once; `on_test_begin`,
-            `on_test_batch_end` and the like are called all the same, `ValidationMetrics` are
-            scored, and all scores are in the logs when the epoch ends.
+        callbacks: Keras callbacks for every stage that is fitted; a head that is solved has no
+            epochs to call them in. They see the layers above what is frozen, ending in logits.
+            It is not `fit` that validates, but the stage, from activations stored once;
+            `on_test_begin`, `on_test_batch_end` and the like are called all the same,
+            `ValidationMetrics` are scored, and all scores are in the logs when the epoch ends.
+            The optimizer follows the stage's schedule, so that what sets its rate wants
+            `schedule="constant"`; `tl.callbacks.ReduceLROnPlateau` works with any. With
+            `tl.callbacks.MixedWeightAverage` the average is validated, kept and returned.
         run_dir: A new or empty directory that receives `started.json` (the command, settings,
             versions and fingerprint of the data), `images.npy` and `data.json` (the digests of its
             images and how the data was made, for `tltoolkit evaluate`), checkpoints while the
@@ -122,10 +125,8 @@ def fine_tune(
     _checks.integer("batch_size", batch_size, 1)
     _checks.integer("seed", seed, 0, 2**31 - 1)
     verbose = saying.level(verbose)
-    _check_callbacks(callbacks)
     _checks.one_of("resume", resume, [True, False, run_dirs.FORCE])
-    if save_freq != "epoch":
-        _checks.integer("save_freq", save_freq, 1)
+    _check_save_freq(save_freq, run_dir)
     network = network_for(model, data, from_logits)
     begun, why = plan_of(plan, network)
     correction = correcting.correction_of(imbalance, network, data, begun)
@@ -133,6 +134,7 @@ def fine_tune(
         rule = "'linear_probe', or another that trains a head only, with imbalance features"
         raise _checks.fail("plan", rule, plan)
     _check_stages(begun, network, data)
+    given.check(callbacks, _all_stages(plan, begun, correction, network), _logged(correction, data))
     augmented = pipeline_of(augment, network.image_size, data.train.class_counts, seed)
     network, augmented = network.shown("augment", augmented)
     if run_dir is not None:
@@ -162,12 +164,12 @@ def fine_tune(
             with correcting.put_back_on_failure(model):
                 model.tltoolkit_seen = seen
                 return _train(model, job, plan, begun, why, Progress(), settings)
-        given = {
+        asked = {
             "plan": plan if isinstance(plan, str) else plan.to_dict(),
             "augment": augment if isinstance(augment, str) else repr(augmented),
+            started.START: started.weights_of(model),
         }
-        given[started.START] = started.weights_of(model)
-        noted = started.record({**settings, **given, **_details(job, from_logits)}, data)
+        noted = started.record({**settings, **asked, **_details(job, from_logits)}, data)
         if run_dirs.begin(target, noted, resume):
             print(f"{target} holds this run, and it is finished: nothing is trained")
             with correcting.put_back_on_failure(model):
@@ -299,6 +301,7 @@ def pipeline_of(augment: Any, image_size: int, class_counts: Any, seed: int) -> 
 
 def _check_stages(plan: Plan, network: Network, data: ImageData) -> None:
     for stage in plan:
+        solving.check_stage(network, stage)
         freezing.freeze_plan(network.model, network.blocks, stage.unfreeze, stage.batch_norm)
         if stage.early_stopping is not None and data.val is None:
             rule = f"None in stage {stage.name!r}, since the data has no validation split"
@@ -311,6 +314,26 @@ def _check_stages(plan: Plan, network: Network, data: ImageData) -> None:
         )
 
 
-def _check_callbacks(callbacks: Sequence[Any]) -> None:
-    for callback in callbacks:
-        _checks.instance("callbacks", callback, keras.callbacks.Callback, "Keras callbacks")
+def _all_stages(
+    plan: str | Plan, begun: Plan, correction: Correction, network: Network
+) -> tuple[Stage, ...]:
+    """The stages that there may be, as far as callbacks have to do with them."""
+    more = [Stage("fine_tune")] if plan == "auto" else []
+    if correction.imbalance.adjust == correcting.RETRAIN and linear_head(network) is None:
+        more.append(Stage(correcting.RETRAIN))
+    return (*begun, *more)
+
+
+def _logged(correction: Correction, data: ImageData) -> list[str]:
+    """The names in the logs of an epoch."""
+    names = ["loss", "accuracy", *([objective.PLAIN] if correction.in_loss else [])]
+    return [*names, *(f"val_{name}" for name in names), BEST_BY] if data.val else names
+
+
+def _check_save_freq(save_freq: str | int, run_dir: str | Path | None) -> None:
+    if save_freq == "epoch":
+        return
+    _checks.integer("save_freq", save_freq, 1)
+    if run_dir is None:
+        rule = "left out without run_dir, where checkpoints would be written"
+        raise _checks.fail("save_freq", rule, save_freq)

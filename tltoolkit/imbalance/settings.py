@@ -34,7 +34,7 @@ class Imbalance:
         features: Makes up rows of stored features: `"smote"`, `"borderline_smote"`,
             `"svm_smote"`, `"adasyn"` or an imbalanced-learn sampler; see `imbalance.resample`.
             Needs stages that train a head on vectors, such as `plan="linear_probe"`, and is
-            taken to level the classes.
+            taken to level the classes. Epochs take turns among all rows, without `sampling`.
         loss: `"cross_entropy"`, `"focal"`, `"balanced_focal"`, `"logit_adjusted"`, `"ldam"`
             (its weights, effective ones or those given, count from the last fifth of a stage
             on, in its last epoch at least) or, for multi-label, `"asymmetric"`; see
@@ -45,12 +45,12 @@ class Imbalance:
             `"retrain"` adds a last stage "retrain" that trains the head alone on balanced
             classes (Kang et al. 2020), unless the plan has one. See `imbalance.logit_offsets`.
         beta: Of effective weights, in (0, 1).
-        gamma: Of focal losses, >= 0.
+        gamma: Of `"focal"` and `"balanced_focal"`, >= 0.
         tau: Of logit adjustment, above 0: 1 corrects fully, less corrects less.
         margin: Of LDAM: that of the rarest class, above 0.
 
     Raises:
-        ValueError: An unknown name or a value out of range.
+        ValueError: An unknown name, a value out of range, or one that the methods do not use.
         TypeError: Something of another type.
 
     Warns:
@@ -82,6 +82,7 @@ class Imbalance:
         _checks.number("gamma", self.gamma, 0)
         _checks.number("tau", self.tau, above=0)
         _checks.number("margin", self.margin, above=0)
+        self._check_used()
         self._warn()
 
     @classmethod
@@ -123,6 +124,24 @@ class Imbalance:
         if isinstance(self.weights, dict):
             changed["weights"] = {str(key): float(w) for key, w in self.weights.items()}
         return {n: v if isinstance(v, (*plain, dict)) else repr(v) for n, v in changed.items()}
+
+    def _check_used(self) -> None:
+        if self.features is not None and self.sampling is not None:
+            rule = "None with `features`, whose rows the epochs show in turn"
+            raise _checks.fail("sampling", rule, self.sampling)
+        effective = self.weights == "effective" or self.loss == "balanced_focal"
+        deferred = self.loss == "ldam" and self.weights is None
+        used = {
+            "beta": (effective or deferred, "effective weights"),
+            "gamma": (self.loss in ("focal", "balanced_focal"), "a focal loss"),
+            "tau": (self.adjust == "logit" or self.loss == "logit_adjusted", "logit adjustment"),
+            "margin": (self.loss == "ldam", "loss='ldam'"),
+        }
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, (counts, what) in used.items():
+            if not counts and getattr(self, name) != defaults[name]:
+                rule = f"left out (or {defaults[name]}) without {what}, which alone goes by it"
+                raise _checks.fail(name, rule, getattr(self, name))
 
     def _warn(self) -> None:
         # Ordered by what to keep; weights of one's own may be costs, which is another matter.

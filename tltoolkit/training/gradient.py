@@ -1,14 +1,17 @@
 """A stage trained by gradient descent: compile, fit, estimate BatchNorm anew if asked."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from tltoolkit import graph, optimizers, traits
 from tltoolkit.callbacks import EarlyStopping
 from tltoolkit.callbacks.weight_average import estimate_batch_norm
+from tltoolkit.stages import LBFGS
 from tltoolkit.training import objective, saying
 from tltoolkit.training.best import Best, KeepBest
 from tltoolkit.training.finite import Finite
@@ -28,7 +31,7 @@ def fit(task: Task, progress: Progress) -> History:
     reseed(trainer, task.seed)
     loss = loss_of(task)
     _compile(trainer, task, loss)
-    with task.data(progress.start) as (train, held):
+    with task.data(progress.start) as (train, held), _one_log(task, progress):
         validation = None if held is None else Validation(task, task.scorer(trainer), loss, held)
         fitted = trainer.fit(
             train,
@@ -99,14 +102,31 @@ def _callbacks(task: Task, progress: Progress, validation: Validation | None) ->
     finite = Finite(task, progress.start, kept)
     # Right behind, so that all others find the scores in the logs.
     own: list[Any] = [finite] if validation is None else [finite, validation]
-    own += [FrozenCheck(task), KeepBest(job.model, progress.best, task.first_epoch)]
+    own.append(FrozenCheck(task))
     if stage.early_stopping is not None:
         own.append(EarlyStopping(monitor="val_loss", patience=stage.early_stopping))
+    # After those that put an average of the weights into the model at the end of an epoch.
+    best = KeepBest(job.model, progress.best, task.first_epoch)
     said = [saying.Lines()] * (job.verbose == saying.LINES)
-    callbacks = [*own, *job.callbacks, *said]
+    callbacks = [*own, *job.callbacks, best, *said]
     if progress.directory is not None:
         callbacks.append(StageCheckpoints(progress, task, callbacks, finite))
     return callbacks
+
+
+@contextlib.contextmanager
+def _one_log(task: Task, progress: Progress) -> Iterator[None]:
+    """Let a CSVLogger go on with its file in later stages; each `fit` would begin it anew."""
+    logs = [c for c in task.job.callbacks if isinstance(c, keras.callbacks.CSVLogger)]
+    kept = [log.append for log in logs]
+    begun = any(result.stage.optimizer != LBFGS for result in progress.results)
+    for log in logs:
+        log.append = log.append or begun or progress.start != (0, 0)
+    try:
+        yield
+    finally:
+        for log, append in zip(logs, kept, strict=True):
+            log.append = append
 
 
 def reseed(trainer: Any, seed: int) -> None:

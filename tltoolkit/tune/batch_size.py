@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tltoolkit import _checks, freezing, graph
-from tltoolkit.optimizers import OPTIMIZERS
+from tltoolkit.terms import OPTIMIZERS
 from tltoolkit.training.trial import network_for
 from tltoolkit.training.untouched import untouched
 

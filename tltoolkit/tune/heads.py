@@ -17,7 +17,7 @@ from tltoolkit.train import fine_tune
 from tltoolkit.training import probe
 from tltoolkit.training.caching import Examples, Features, Wanted
 from tltoolkit.training.features import Storage
-from tltoolkit.training.solving import linear_head
+from tltoolkit.training.solving import l2_of, linear_head
 
 BATCH_SIZE = 32
 
@@ -34,8 +34,9 @@ def heads(
     """
     network = network_of(model, from_logits, data.multi_label)
     network.check_classes("data", data.class_names, data.multi_label)
-    if linear_head(network) is None:
-        rule = "makes a model whose head is one dense layer; or give a plan to train by"
+    dense = linear_head(network)
+    if dense is None:
+        rule = "makes a model whose head is one dense layer, with no penalty but L2; or give a plan"
         raise _checks.fail("build", f"a function that {rule}", network.blocks[freezing.HEAD])
     plan = freezing.freeze_plan(network.model, network.blocks, freezing.HEAD)
     cut = freezing.boundary(network.model, plan)
@@ -56,7 +57,12 @@ def heads(
     def train(rows: Any, seed: int) -> Report:
         held = features["val"], targets["val"]
         found = probe.solve(
-            features["train"][rows], targets["train"][rows], held, data.multi_label, seed
+            features["train"][rows],
+            targets["train"][rows],
+            held,
+            data.multi_label,
+            seed,
+            l2=l2_of(dense),
         )
         said = probabilities(features[on] @ found.kernel + found.bias, data.multi_label)
         return Report.from_predictions(

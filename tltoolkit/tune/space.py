@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tltoolkit import _checks, backbones, freezing, plans
+from tltoolkit import _checks, backbones, freezing, plans, stages
 from tltoolkit.augment import Preparation
 from tltoolkit.head import Head
 from tltoolkit.model import Settings
+from tltoolkit.terms import OPTIMIZERS
 from tltoolkit.stages import LBFGS, Plan, Stage
 
 BUILD = ("backbone", "image_size", "trunk", "fit", "normalise")
@@ -23,6 +24,8 @@ BACKBONE, BATCH_SIZE = "efficientnet_lite0", 32
 ALONE = {"epochs": 20, "learning_rate": 3e-3, "augment": "none"}
 UPPER = {"epochs": plans.EPOCHS, "learning_rate": plans.RATE, "label_smoothing": 0.1}
 LOG = "log"
+# Settings of a head that is not solved, and the value with which it can be.
+UNSOLVED = {"hidden": (), "l1": 0.0, "max_norm": None}
 
 Values = Mapping[str, Any]
 
@@ -113,10 +116,14 @@ def check(space: Space, class_names: tuple[str, ...], multi_label: bool) -> None
 
     Every two settings are tried together, because some allow one another only in part.
     """
+    _check_used(space.candidates())
     for values in _pairs(space.candidates()):
         settings = build_settings(values, class_names, multi_label)
-        if values.get("optimizer") == LBFGS and values.get("hidden"):
-            raise _checks.fail("space['hidden']", "[()] with optimizer='lbfgs'", values["hidden"])
+        if values.get("optimizer") == LBFGS:
+            for name, nothing in UNSOLVED.items():
+                if values.get(name):
+                    rule = f"[{nothing}] with optimizer='lbfgs'"
+                    raise _checks.fail(f"space[{name!r}]", rule, values[name])
         for stage in plan_of(values, augment="none"):
             _check_unfreeze(settings, stage.unfreeze)
 
@@ -124,14 +131,14 @@ def check(space: Space, class_names: tuple[str, ...], multi_label: bool) -> None
 def build_settings(values: Values, class_names: tuple[str, ...], multi_label: bool) -> Settings:
     """The classifier of a trial, but for its weights."""
     backbone = backbones.get(values.get("backbone", BACKBONE))
+    # Without hidden layers there is nothing to normalise, and only "auto" goes by batch_size.
+    given = {n: values[n] for n in HEAD if n in values and (n != "norm" or values.get("hidden"))}
+    sized = {"batch_size": batch_size(values)} if given.get("norm") == "auto" else {}
     return Settings(
         backbone=backbone.name,
         class_names=class_names,
         image_size=values.get("image_size") or backbone.image_size,
-        head=Head(
-            **{name: values[name] for name in HEAD if name in values},
-            batch_size=batch_size(values),
-        ),
+        head=Head(**given, **sized),
         trunk=values.get("trunk"),
         multi_label=multi_label,
         preparation=Preparation(fit=values.get("fit"), normalise=values.get("normalise")),
@@ -146,11 +153,15 @@ def plan_of(values: Values, augment: str) -> Plan:
         augment: Preset for the upper layers, unless the settings say otherwise.
     """
     given = {name: values[name] for name in STAGE if name in values}
+    unused = stages.unused(given.get("optimizer", Stage.optimizer))
     if given.get("unfreeze", freezing.HEAD) == freezing.HEAD:
-        return Plan((Stage(freezing.HEAD, **{**ALONE, **given}),))
+        alone = {name: v for name, v in {**ALONE, **given}.items() if name not in unused}
+        return Plan((Stage(freezing.HEAD, **alone),))
     upper = {**UPPER, "augment": augment, **given}
     upper = {"warmup": min(0.5, upper["epochs"] / 2), **upper}
-    return Plan((*plans.first(linear_head=not values.get("hidden")), Stage("fine_tune", **upper)))
+    upper = {name: value for name, value in upper.items() if name not in unused}
+    solved = not any(values.get(name) for name in UNSOLVED)
+    return Plan((*plans.first(linear_head=solved), Stage("fine_tune", **upper)))
 
 
 def batch_size(values: Values) -> int:
@@ -190,6 +201,19 @@ def _pairs(candidates: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
     for a, b in itertools.combinations(candidates, 2):
         for x, y in itertools.product(candidates[a], candidates[b]):
             yield {**first, a: x, b: y}
+
+
+def _check_used(candidates: Mapping[str, list[Any]]) -> None:
+    """Raise ValueError for a setting that no trial would look at."""
+    optimizers = candidates.get("optimizer", [Stage.optimizer])
+    known = [name for name in optimizers if name in (*OPTIMIZERS, LBFGS)]
+    for name in candidates:
+        if known and all(name in stages.unused(optimizer) for optimizer in known):
+            rule = f"left out where `optimizer` is {' or '.join(map(repr, known))}"
+            raise _checks.fail(f"space[{name!r}]", rule, candidates[name])
+    if any(candidates.get("norm", ())) and not any(candidates.get("hidden", ())):
+        rule = "left out without `hidden` layers, which it normalises"
+        raise _checks.fail("space['norm']", rule, candidates["norm"])
 
 
 def _check_unfreeze(settings: Settings, unfreeze: str | int | float) -> None:
