@@ -100,7 +100,10 @@ def change(column: str, **rows: object) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (change("label", _3=None), r"no label in column 'label' of 1 rows .*: 3$"),
+        (
+            change("label", _3=None),
+            r"no label in column .label. of 1 rows .*: 3; multi_label=True lets images have no",
+        ),
         (
             change("label", _3="", _12=float("nan")),
             r"no label in column 'label' of 2 rows.*: 3, 12",

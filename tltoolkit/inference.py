@@ -1,5 +1,6 @@
 """Running a classifier over images: probabilities and the report on a split."""
 
+import warnings
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,6 +75,18 @@ def check_views(pipeline: Any, views: int, image_size: int) -> None:
         raise _checks.fail("pipeline", rule, pipeline.image_size)
 
 
+def _say_order(split: Split) -> None:
+    """Warn where sorted class names may come in another order than a model's own loader gave."""
+    names = split.class_names
+    if not split.order_stated and tuple(sorted(names)) != tuple(names):
+        warnings.warn(
+            f"classes are numbered in the order {', '.join(names)}; Keras' loader would have taken "
+            f"{', '.join(sorted(names))}. If the model was trained so, pass class_names= to the "
+            "source of the images; if not, pass these",
+            stacklevel=3,
+        )
+
+
 def evaluate(
     model: Any, split: Any, batch_size: int = 32, *, pipeline: Any = None, views: int = 1
 ) -> Report:
@@ -96,7 +109,10 @@ def evaluate(
         raise _checks.fail("split", "a Split; this data set has none here (see `test=`)", None)
     rule = "a Split, such as data.test; of a generator or tf.data.Dataset by tl.data.from_stream"
     _checks.instance("split", split, Split, rule)
-    network_of(model).check_classes("split", tuple(split.class_names), split.multi_label)
+    network = network_of(model)
+    network.check_classes("split", tuple(split.class_names), split.multi_label)
+    if network.settings is None:
+        _say_order(split)
     return Report.from_predictions(
         split.labels,
         predict_proba(

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,25 @@ def add_data(
         help="what stays on one side of every split, such as a patient: a regular expression on "
         f"the path below DIR, or a column of the CSV file{as_run}",
     )
+    add("--class-names", metavar="A,B,...", help="all classes in the order of their numbers")
+    add = parser.add_argument_group("data in a table").add_argument
+    image, label, separator, suffix = (None,) * 4 if of_run else ("path", "label", "|", "")
+    usually = "as in RUN" if of_run else "%(default)s"
+    add("--image-column", default=image, help=f"of image files (default {usually})")
+    add(
+        "--label-column",
+        default=label,
+        help=f"of labels (default {usually}); or columns of zeros and ones: A,B,...",
+    )
+    add("--split-column", help="train, val or test; split or is_valid if there is such a column")
+    add("--separator", default=separator, help=f"between the labels of a cell (default {usually})")
+    add("--suffix", default=suffix, help="what the image column leaves out, such as .jpg")
+    add("--image-root", metavar="FOLDER", help="where paths start; the table's folder if left out")
+    add(
+        "--multi-label",
+        action=argparse.BooleanOptionalAction,
+        help="whether images can have several labels or none; found out if left out",
+    )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -73,21 +92,31 @@ def weights(args: argparse.Namespace) -> str | None:
     return None if args.weights == "none" else str(args.weights)
 
 
-def load_data(args: argparse.Namespace) -> Any:
-    """The `ImageData` of these options, not yet checked."""
+def load_data(args: argparse.Namespace, stored: Mapping[str, Any] | None = None) -> Any:
+    """The `ImageData` of these options, not yet checked; `stored` is for those left out."""
     from tltoolkit import _files, data
 
     path = _files.local(args.data)
+    names = ("val", "test", "seed", "on_bad", "duplicates", "groups")
+    given = {name: getattr(args, name) for name in names}
+    given["class_names"] = args.class_names and _parts(args.class_names)
+    if path.is_file():
+        columns = _parts(args.label_column or "")
+        given |= {
+            "image": args.image_column,
+            "label": columns if len(columns) > 1 else args.label_column,
+            "root": args.image_root,
+            "split": args.split_column or data.table.said_split(path),
+            "separator": args.separator,
+            "suffix": args.suffix,
+            "multi_label": args.multi_label,
+        }
     read = data.from_table if path.is_file() else data.from_directory
-    return read(
-        path,
-        val=args.val,
-        test=args.test,
-        seed=args.seed,
-        on_bad=args.on_bad,
-        duplicates=args.duplicates,
-        groups=args.groups,
-    )
+    return read(path, **{**(stored or {}), **{k: v for k, v in given.items() if v is not None}})
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
 
 
 def toolkit(args: argparse.Namespace) -> Any:

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tltoolkit import _checks
-from tltoolkit.data.assemble import assemble, check_settings, class_order, tidy
+from tltoolkit.data.assemble import assemble, check_settings
 from tltoolkit.data.groups import of_values
 from tltoolkit.data.images import ImageData
+from tltoolkit.data.labels import numbered
 from tltoolkit.data.origin import remembered
 from tltoolkit.data.sources import Arrays
-from tltoolkit.data.stratify import Labels
 
 
 @remembered
@@ -24,6 +24,7 @@ def from_arrays(
     test: float = 0.0,
     seed: int = 0,
     duplicates: str = "error",
+    multi_label: bool | None = None,
     groups: ArrayLike | None = None,
 ) -> ImageData:
     """Labelled images from arrays, which are used in place, not copied.
@@ -31,14 +32,18 @@ def from_arrays(
     Args:
         images: uint8, values 0..255: (N, H, W, 3), or (N, H, W) or (N, H, W, 1) grey; or a list
             of N such images of different sizes.
-        labels: (N,) class numbers 0..C-1, (N,) texts, or (N, C) zeros and ones if one image can
-            have several labels.
+        labels: (N,) or (N, 1) class numbers 0..C-1 or texts, or (N, C) zeros and ones: one-hot
+            where every row holds a single one (as `keras.utils.to_categorical` makes them), else
+            several labels per image, none for some.
         class_names: the C names in the order of the class numbers; for texts, their order. By
             default "0", "1", ... or the sorted texts.
         val: fraction of the images for val, 0 <= val < 1, as in `from_directory`.
         test: the same for test.
         seed: of the splits, 0..2**32 - 1.
         duplicates: as in `from_directory`.
+        multi_label: None goes by the rows, as said above; True lets several labels per image be
+            possible though each has one (one column of zeros and ones is then one class, as it
+            is with one class name), False refuses rows with several or none.
         groups: (N,) texts or whole numbers: what must stay on one side of every split and fold,
             such as the images of one patient.
 
@@ -47,10 +52,11 @@ def from_arrays(
         ValueError: wrong shapes, labels or names, NaN, or a class with fewer than two images.
     """
     check_settings(val, test, seed)
+    _checks.one_of("multi_label", multi_label, (None, True, False))
     _check_images(images)
     if isinstance(class_names, str):
         raise _checks.fail("class_names", "a sequence of names", class_names)
-    numbers, names = numbered(_label_array(labels, len(images)), class_names)
+    numbers, names = numbered(_label_array(labels, len(images)), class_names, multi_label)
     return assemble(
         Arrays(images),
         numbers,
@@ -110,44 +116,3 @@ def _label_array(labels: ArrayLike, count: int) -> NDArray[Any]:
     if len(array) != count:
         raise _checks.fail("labels", f"as many as the {count} images", len(array))
     return array
-
-
-def numbered(
-    labels: NDArray[Any], class_names: Sequence[str] | None
-) -> tuple[Labels, tuple[str, ...]]:
-    """Class numbers, or rows of zeros and ones, and the class names; see `from_arrays`."""
-    if labels.ndim == 2:
-        return _multi_label(labels, class_names)
-    if labels.dtype.kind in "UO" and all(isinstance(label, str) for label in labels):
-        return _texts([tidy(label) for label in labels], class_names)
-    if labels.dtype.kind not in "iu":
-        raise _checks.fail("labels", "class numbers 0..C-1 or texts", labels)
-    top = int(labels.max())
-    if class_names is None and top >= len(labels):
-        raise _checks.fail("labels", "class numbers 0..C-1 without gaps", top)
-    names = tuple(map(str, range(top + 1))) if class_names is None else tuple(class_names)
-    if labels.min() < 0 or top >= len(names):
-        wrong = labels.min() if labels.min() < 0 else top
-        raise _checks.fail("labels", f"class numbers 0..{len(names) - 1}", int(wrong))
-    return labels.astype(np.int64), names
-
-
-def _texts(labels: list[str], class_names: Sequence[str] | None) -> tuple[Labels, tuple[str, ...]]:
-    names = class_order(set(labels)) if class_names is None else tuple(class_names)
-    unknown = sorted(set(labels) - set(names))
-    if unknown:
-        raise _checks.fail("labels", f"among the class names {names}", unknown)
-    number_of = {name: number for number, name in enumerate(names)}
-    return np.array([number_of[label] for label in labels], np.int64), names
-
-
-def _multi_label(
-    labels: NDArray[Any], class_names: Sequence[str] | None
-) -> tuple[Labels, tuple[str, ...]]:
-    if not np.isin(labels, (0, 1)).all():
-        raise _checks.fail("labels", "zeros and ones if of the shape (N, C)", labels)
-    count = labels.shape[1]
-    names = tuple(map(str, range(count))) if class_names is None else tuple(class_names)
-    if len(names) != count:
-        raise _checks.fail("class_names", f"{count} names, one per column of labels", names)
-    return labels.astype(np.uint8), names

@@ -71,10 +71,11 @@ def encode(
 ) -> tuple[Labels, tuple[str, ...]]:
     """Number the labels of each image; the class names are those of the training split.
 
-    Classes are numbered as in `order`, or in `class_order` if there is none.
+    Classes are numbered as in `order`, which names all of them, or in `class_order` if there is
+    none.
 
     Raises:
-        ValueError: val or test has a class that train lacks.
+        ValueError: val or test has a class that train lacks, or `order` other classes.
     """
     found: list[set[str]] = [
         {name for row, part in zip(labels, split, strict=True) if part == number for name in row}
@@ -86,7 +87,10 @@ def encode(
             raise ValueError(
                 f"the {name} split has classes that the train split lacks: {', '.join(unknown)}"
             )
-    class_names = tuple(name for name in order or class_order(found[0]) if name in found[0])
+    class_names = class_order(found[0]) if order is None else tuple(order)
+    if set(class_names) != found[0]:
+        rule = f"all classes of the training images, {class_order(found[0])}, and no others"
+        raise _checks.fail("class_names", rule, class_names)
     number_of = {name: number for number, name in enumerate(class_names)}
     if not multi_label:
         return np.array([number_of[row[0]] for row in labels], np.int64), class_names
@@ -94,6 +98,15 @@ def encode(
     for place, row in enumerate(labels):
         matrix[place, [number_of[name] for name in row]] = 1
     return matrix, class_names
+
+
+def stated(class_names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """`class_names` as the user of a source gave them, tidied; ValueError for what is no name."""
+    if class_names is None:
+        return None
+    _checks.instance("class_names", class_names, (list, tuple), "a list of names")
+    check_class_names(class_names)
+    return tuple(map(tidy, class_names))
 
 
 def assemble(
@@ -108,6 +121,7 @@ def assemble(
     on_bad: str,
     duplicates: str,
     skipped: Mapping[str, int] | None = None,
+    order_stated: bool = True,
     groups: NDArray[np.str_] | None = None,
 ) -> ImageData:
     """Make the ImageData; a val or test split that `split` lacks is taken from train.
@@ -116,6 +130,7 @@ def assemble(
 
     Args:
         split: (N,) int64, the split that the source gives each image: 0 train, 1 val, 2 test.
+        order_stated: whether the order of the classes is the user's or the data's own.
         groups: (N,) what must stay in one split, or None.
 
     Raises:
@@ -141,6 +156,7 @@ def assemble(
         indices=np.arange(len(source)),
         labels=labels,
         class_names=class_names,
+        order_stated=order_stated,
         groups=groups,
     )
     train_split, val_split, test_split = (whole.subset(split == n) for n in range(len(SPLITS)))

@@ -3,13 +3,21 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tltoolkit import _checks
-from tltoolkit.data.assemble import SPLIT_NAMES, SPLITS, assemble, check_settings, encode, tidy
+from tltoolkit.data.assemble import (
+    SPLIT_NAMES,
+    SPLITS,
+    assemble,
+    check_settings,
+    encode,
+    stated,
+    tidy,
+)
 from tltoolkit.data.decoding import MAX_PIXELS
 from tltoolkit.data.groups import by_path
 from tltoolkit.data.images import ImageData
@@ -36,6 +44,7 @@ def from_directory(
     on_bad: str = "error",
     duplicates: str = "error",
     max_pixels: int = MAX_PIXELS,
+    class_names: Sequence[str] | None = None,
     groups: str | Callable[[str], Any] | None = None,
 ) -> ImageData:
     r"""Labelled images from root/<class>/* or root/{train,val,test}/<class>/*.
@@ -44,7 +53,7 @@ def from_directory(
     `ImageData.audit` tell what is not an image. Hidden files, the litter of operating systems,
     dangling links and link loops are passed over and counted in `ImageData.skipped`. The order of
     images depends on their names alone. Classes are ordered by code points, or by value if all
-    their names are whole numbers.
+    their names are whole numbers, unless `class_names` says otherwise.
 
     In which split an image is depends on its own content (or group), the seed and the shares
     alone: an image that is added, removed or renamed moves no other, and a larger share only
@@ -64,6 +73,9 @@ def from_directory(
             keeps it in test before val before train, "allow" leaves them. Splits made here never
             share an image.
         max_pixels: images of more pixels than this are errors.
+        class_names: all classes, the names of their folders, in the order of their numbers. A
+            model of another origin has an order of its own: Keras' loader sorts names as text,
+            so that 10 comes before 2.
         groups: what must stay on one side of every split and fold, such as the images of one
             patient: a regular expression that is searched in the path below root, with slashes,
             and whose first group in parentheses, or else whole match, names the group
@@ -77,6 +89,7 @@ def from_directory(
     check_settings(val, test, seed)
     _checks.integer("max_pixels", max_pixels, 1)
     _checks.instance("root", root, (str, os.PathLike), "a path")
+    order = stated(class_names)
     top = os.path.abspath(os.fspath(root))
     if not os.path.isdir(top):
         raise _checks.fail("root", "a folder that exists", str(root))
@@ -89,14 +102,15 @@ def from_directory(
     if not found:
         raise ValueError(f"no images in {root}: they belong in one folder per class")
     split_numbers = np.array([image.split for image in found], np.int64)
-    labels, class_names = encode(
-        [(image.class_name,) for image in found], split_numbers, multi_label=False
+    labels, used_names = encode(
+        [(image.class_name,) for image in found], split_numbers, multi_label=False, order=order
     )
     return assemble(
         Files([image.path for image in found], max_pixels),
         labels,
-        class_names,
+        used_names,
         split_numbers,
+        order_stated=order is not None,
         val=val,
         test=test,
         seed=seed,

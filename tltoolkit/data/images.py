@@ -28,6 +28,8 @@ class Split:
         labels: (N,) int64 class numbers, or (N, C) uint8 zeros and ones if one image can have
             several labels. Read-only.
         class_names: the C class names; the number of a class is its place here.
+        order_stated: False where their order was found by sorting, so that a model of another
+            origin may have another.
         groups: (N,) texts, what must stay on one side of a split, such as the patient; or None.
     """
 
@@ -35,6 +37,7 @@ class Split:
     indices: NDArray[np.int64]
     labels: Labels
     class_names: tuple[str, ...]
+    order_stated: bool = True
     groups: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
@@ -113,11 +116,12 @@ class Split:
             raise _checks.fail("labels", "one class per image, as the classifier's", "several")
         places = np.array([class_names.index(name) for name in self.class_names], np.int64)
         if not multi_label:
-            return replace(self, labels=places[self.labels], class_names=class_names)
+            labels = places[self.labels]
+            return replace(self, labels=labels, class_names=class_names, order_stated=True)
         labels = np.zeros((len(self), len(class_names)), np.uint8)
         rows = self.labels if self.multi_label else np.eye(len(places), dtype=np.uint8)[self.labels]
         labels[:, places] = rows
-        return replace(self, labels=labels, class_names=class_names)
+        return replace(self, labels=labels, class_names=class_names, order_stated=True)
 
     def joined(self, other: "Split") -> "Split":
         """These images and then those of another split, loaded together with this one."""

@@ -36,7 +36,7 @@ def remembered(make: Callable[Arguments, ImageData]) -> Callable[Arguments, Imag
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
-        return all(isinstance(item, str) for item in value)
+        return all(isinstance(item, (str, int)) for item in value)
     return value is None or isinstance(value, (str, bool, int, float, os.PathLike))
 
 

@@ -12,11 +12,12 @@ from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tltoolkit import _checks
-from tltoolkit.data.arrays import check_pixels, numbered
+from tltoolkit.data.arrays import check_pixels
 from tltoolkit.data.assemble import assemble, check_class_names, check_settings, tidy
 from tltoolkit.data.decoding import MAX_PIXELS, from_pillow
 from tltoolkit.data.groups import of_values
 from tltoolkit.data.images import DUPLICATES, ON_BAD, ImageData
+from tltoolkit.data.labels import numbered, several_in_one
 from tltoolkit.data.origin import remembered
 from tltoolkit.data.spool import SPOOL_GB, Spool, SpooledImages
 
@@ -38,6 +39,7 @@ def from_stream(
     max_pixels: int = MAX_PIXELS,
     spool_gb: float = SPOOL_GB,
     spool_dir: str | os.PathLike[str] | None = None,
+    multi_label: bool | None = None,
     groups: str | None = None,
 ) -> ImageData:
     """Labelled images of anything that hands them out one by one, in its own order.
@@ -53,7 +55,7 @@ def from_stream(
             generator, a `tf.data.Dataset` (not a batched one), a Hugging Face or PyTorch data
             set. An image is the bytes of an image file, a uint8 array (H, W, 3), (H, W, 1) or
             (H, W), or a Pillow image. A label is a class number 0..C-1, a text, or C zeros and
-            ones if one image can have several labels.
+            ones (one-hot, or several labels per image, as in `from_arrays`).
         class_names: as in `from_arrays`.
         val: fraction of the images for val, 0 <= val < 1, as in `from_directory`.
         test: the same for test.
@@ -66,6 +68,7 @@ def from_stream(
         spool_gb: the temporary file's largest size in GiB, > 0. There is no way without it:
             images that fit the memory go to `from_arrays`.
         spool_dir: the folder where it is made; by default the system's temporary folder.
+        multi_label: as in `from_arrays`.
         groups: the key of what must stay on one side of every split and fold, such as the
             patient, a text or whole number, where examples are mappings.
 
@@ -79,8 +82,9 @@ def from_stream(
     _checks.one_of("on_bad", on_bad, ON_BAD)
     _checks.one_of("duplicates", duplicates, DUPLICATES)
     _checks.integer("max_pixels", max_pixels, 1)
+    _checks.one_of("multi_label", multi_label, (None, True, False))
     _check_stream(examples)
-    labels = _Labels(class_names)
+    labels = _Labels(class_names, multi_label)
     belongs: list[Any] = []
     spool, shapes = Spool(spool_gb, spool_dir), array("i")
     for number, example in enumerate(tqdm(examples, "reading", unit="image", disable=None)):
@@ -94,7 +98,7 @@ def from_stream(
         shapes.extend(shape)
     if not len(spool):
         raise ValueError("`examples` must hold at least one example")
-    class_numbers, names = numbered(labels.as_array(), labels.names)
+    class_numbers, names = numbered(labels.as_array(), labels.names, multi_label)
     return assemble(
         SpooledImages(spool, np.array(shapes, np.int32).reshape(-1, 3), max_pixels),
         class_numbers,
@@ -169,18 +173,20 @@ class _Labels:
 
     Args:
         class_names: those that the labels must fit, if the user gave some.
+        multi_label: as in `from_arrays`.
     """
 
-    def __init__(self, class_names: Sequence[str] | None) -> None:
+    def __init__(self, class_names: Sequence[str] | None, multi_label: bool | None) -> None:
         if isinstance(class_names, str):
             raise _checks.fail("class_names", "a sequence of names", class_names)
         self.names = None if class_names is None else tuple(class_names)
         check_class_names(self.names or ())
+        self._rows_of_one = several_in_one(self.names, multi_label)
         self._labels: list[Any] = []
 
     def append(self, name: str, value: Any) -> None:
         """Add the label of an example; ValueError, with its name, if it does not fit."""
-        label = _label(name, value)
+        label = _label(name, value, self._rows_of_one)
         first = self._labels[0] if self._labels else label
         if type(label) is not type(first) or np.shape(label) != np.shape(first):
             rule = f"an example whose label is of the form of the first one, {first!r}"
@@ -203,21 +209,24 @@ def _fits(label: int | str | NDArray[np.uint8], class_names: tuple[str, ...]) ->
     return label < len(class_names) if isinstance(label, int) else len(label) == len(class_names)
 
 
-def _label(name: str, value: Any) -> int | str | NDArray[np.uint8]:
-    """A class number, a text, or a row of zeros and ones."""
+def _label(name: str, value: Any, rows_of_one: bool) -> int | str | NDArray[np.uint8]:
+    """A class number, a text, or a row of zeros and ones; a row of one is a class by default."""
     rule = "an example whose label is a class number 0..C-1, a text, or a row of zeros and ones"
     try:
         row = np.asarray(value)
     except ValueError as error:  # lists of different lengths
         raise _checks.fail(name, rule, value) from error
-    if row.ndim == 1 and row.size and np.isin(row, (0, 1)).all():
+    single = row.ndim == 0 or (row.shape == (1,) and not rows_of_one)
+    if row.ndim == 1 and row.size and not single and np.isin(row, (0, 1)).all():
         return row.astype(np.uint8)
-    one = row.item() if row.ndim == 0 else None
+    one = row.item() if single else None
     if isinstance(one, bytes):
         one = os.fsdecode(one)
     if isinstance(one, str):
         return sys.intern(tidy(one))  # one text for all examples of a class
-    # Far more classes than anyone has, and no more than fit the array.
-    if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**31:
+    if isinstance(one, bool):
         return one
+    # Far more classes than anyone has, and no more than fit the array.
+    if isinstance(one, (int, float)) and one % 1 == 0 and 0 <= one < 2**31:
+        return int(one)
     raise _checks.fail(name, rule, value)

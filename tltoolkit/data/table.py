@@ -1,6 +1,7 @@
-"""Images listed in a table: a CSV file or a DataFrame."""
+"""Images listed in a table: a CSV file, a list file or a DataFrame."""
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,26 +9,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit import _checks
-from tltoolkit.data.assemble import SPLIT_NAMES, SPLITS, assemble, check_settings, encode, tidy
+from tltoolkit.data import table_file, table_labels
+from tltoolkit.data.assemble import (
+    SPLIT_NAMES,
+    SPLITS,
+    assemble,
+    check_settings,
+    encode,
+    stated,
+    tidy,
+)
 from tltoolkit.data.decoding import MAX_PIXELS, printable
 from tltoolkit.data.groups import by_path, of_values
 from tltoolkit.data.images import ImageData
 from tltoolkit.data.origin import remembered
 from tltoolkit.data.sources import Files
+from tltoolkit.data.table_file import Column
+from tltoolkit.data.walk import SUFFIXES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _SHOWN = 50
+# Columns of these names say the split by convention; is_valid is fastai's.
+SPLIT_COLUMNS = ("split", "is_valid")
 
 
 @remembered
 def from_table(
     table: "str | os.PathLike[str] | pd.DataFrame",
-    image: str = "path",
-    label: str = "label",
+    image: Column = "path",
+    label: Column | Sequence[Column] = "label",
     root: str | os.PathLike[str] | None = None,
-    split: str | None = None,
+    split: Column | None = None,
     val: float = 0.2,
     test: float = 0.0,
     seed: int = 0,
@@ -35,64 +49,84 @@ def from_table(
     on_bad: str = "error",
     duplicates: str = "error",
     max_pixels: int = MAX_PIXELS,
-    groups: str | Callable[[str], Any] | Sequence[Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    multi_label: bool | None = None,
+    suffix: str = "",
+    delimiter: str | None = None,
+    header: bool | None = None,
+    groups: Column | Callable[[str], Any] | Sequence[Any] | None = None,
 ) -> ImageData:
     """Labelled images from a table with one row per image.
 
     Labels become text: numbers without a fraction as whole numbers. Classes are ordered by code
-    points, or by value if all are whole numbers. If any label cell holds the separator, one image
-    can have several labels. Images and splits keep the order of the rows.
+    points, or by value if all are whole numbers, unless `class_names` says otherwise. Images and
+    splits keep the order of the rows.
 
     Args:
-        table: a CSV file with a header (UTF-8, commas), or a DataFrame.
-        image: the column of image files.
-        label: the column of labels.
-        root: the folder that relative paths start from; by default the folder of the CSV file, or
+        table: a DataFrame, or a text file (UTF-8) with commas, semicolons, tabs or blanks between
+            its columns, with a header or without, such as ImageNet's lists of path and number.
+        image: the column of image files, by name; in a file without a header by number from 0.
+            Backslashes are taken for slashes.
+        label: the column of labels; or several columns of zeros and ones, a class each. A cell of
+            the one column holds a label, several with `separator` between them, or a list.
+        root: the folder that relative paths start from; by default the folder of the file, or
             the current folder for a DataFrame.
-        split: the column that says train, val or test, if there is one.
+        split: the column that says train, val or test, or as `is_valid` does whether a row is for
+            val; None makes the splits here, and warns of a column that seems to say them.
         val: fraction of the training images for val, 0 <= val < 1, if the table gives no val rows;
             each goes by its content, as in `from_directory`.
         test: the same for test.
         seed: of the splits that are made here, 0..2**32 - 1.
-        separator: what stands between the labels of one cell; None for labels that are never split.
+        separator: what stands between the labels of one cell, " " for any white space; None for
+            labels that are never split.
         on_bad: as in `from_directory`; a file that does not exist is an error here already,
             unless on_bad is "skip".
         duplicates: as in `from_directory`.
         max_pixels: images of more pixels than this are errors.
+        class_names: all classes in the order of their numbers.
+        multi_label: whether images can have several labels, or none. None: if a cell holds several
+            or is a list, or a row of columns holds other than a single one.
+        suffix: what the column `image` leaves out of file names, such as ".jpg".
+        delimiter: ",", ";", a tab, or " " for white space; None finds it.
+        header: whether the file's first row names the columns; None finds out.
         groups: what must stay on one side of every split and fold, such as the images of one
             patient: the column that says it; or a function from the path below `root`, with
             slashes, to a text or whole number; or a row of N of these.
 
     Raises:
         ValueError: a missing file, column, image or label, an unknown split, each with its row;
-            a class with fewer than two images; or a wrong argument.
+            two columns of one name; a class with fewer than two images; or a wrong argument.
     """
     check_settings(val, test, seed)
     _checks.integer("max_pixels", max_pixels, 1)
-    if separator is not None and (not isinstance(separator, str) or not separator.strip()):
-        raise _checks.fail("separator", "text that is not blank, or None", separator)
-    frame, folder = _read(table)
+    _checks.one_of("multi_label", multi_label, (None, True, False))
+    _checks.one_of("delimiter", delimiter, (None, *table_file.DELIMITERS))
+    _checks.one_of("header", header, (None, True, False))
+    _checks.instance("suffix", suffix, str, "text")
+    order = stated(class_names)
+    if separator is not None and not (isinstance(separator, str) and separator):
+        raise _checks.fail("separator", "text, or None", separator)
+    label_columns = [label] if isinstance(label, (str, int)) else list(label)
+    more = [column for column in (split, groups) if isinstance(column, (str, int))]
+    wanted = [image, *label_columns, *more]
+    frame, folder = table_file.read(table, wanted, delimiter, header)
+    if len(frame) == 0:
+        raise ValueError("the table has no rows")
     folder = os.path.abspath(folder if root is None else os.fspath(root))
     if not os.path.isdir(folder):
         raise _checks.fail("root", "a folder that exists", str(root))
-    files = _column(frame, "image", image)
-    paths = [os.path.normpath(os.path.join(folder, file)) for file in files]
+    paths = [_path(folder, file + suffix) for file in _column(frame, "image", image)]
     if on_bad == "error":
         _check_exist(paths)
-    cells = _column(frame, "label", label)
-    multi_label = separator is not None and any(separator in cell for cell in cells)
-    names = [_labels(cell, separator) for cell in cells]
-    _check_filled("label", label, names)
-    if split is None:
-        split_numbers = np.zeros(len(paths), np.int64)
-    else:
-        split_numbers = _split_numbers(_column(frame, "split", split), split)
-    labels, class_names = encode(names, split_numbers, multi_label=multi_label)
+    names, several = _labels(frame, label, separator, multi_label)
+    split_numbers = _splits(frame, split)
+    labels, used_names = encode(names, split_numbers, multi_label=several, order=order)
     return assemble(
         Files(paths, max_pixels),
         labels,
-        class_names,
+        used_names,
         split_numbers,
+        order_stated=order is not None,
         val=val,
         test=test,
         seed=seed,
@@ -102,96 +136,82 @@ def from_table(
     )
 
 
+def said_split(table: str | os.PathLike[str]) -> str | None:
+    """The column of a file that says by its usual name how the rows are split, or None."""
+    frame, _ = table_file.read(table, table_file.USUAL, None, None)
+    return next((name for name in SPLIT_COLUMNS if name in frame.columns), None)
+
+
 def _groups(frame: "pd.DataFrame", groups: Any, paths: Sequence[str], folder: str) -> Any:
     names = [os.path.relpath(path, folder).replace(os.sep, "/") for path in paths]
-    if isinstance(groups, str):
+    if isinstance(groups, (str, int)):
         return of_values(_column(frame, "groups", groups), names)
     if callable(groups):
         return by_path(groups, names)
     return of_values(groups, names)
 
 
-def _read(table: Any) -> "tuple[pd.DataFrame, str]":
-    """The table, and the folder that its paths start from."""
-    import pandas as pd
-
-    if isinstance(table, pd.DataFrame):
-        return table, os.curdir
-    _checks.instance("table", table, (str, os.PathLike), "a CSV path or a pandas DataFrame")
-    path = os.fspath(table)
-    if not os.path.isfile(path):
-        raise _checks.fail("table", "a file that exists", path)
-    try:
-        # As text: pandas would read labels such as "NA" or "None" as missing, "01" as 1.
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read the table {path}: {error}") from error
-    return frame, os.path.dirname(path)
+def _labels(
+    frame: "pd.DataFrame", label: Column | Sequence[Column], separator: Any, several: bool | None
+) -> tuple[table_labels.Names, bool]:
+    if isinstance(label, (str, int)):
+        cells = list(frame[table_file.find(frame, "label", label)])
+        return table_labels.of_cells(str(label), cells, separator, several)
+    if not label:
+        raise _checks.fail("label", "a column, or several of zeros and ones", label)
+    columns = {tidy(str(name)): _column(frame, "label", name) for name in label}
+    return table_labels.of_columns(columns, several)
 
 
-def _column(frame: "pd.DataFrame", argument: str, column: str) -> list[str]:
+def _column(frame: "pd.DataFrame", argument: str, column: Column) -> list[str]:
     """A column's cells as text."""
-    _checks.one_of(argument, column, [str(name) for name in frame.columns])
-    if len(frame) == 0:
-        raise ValueError("the table has no rows")
-    cells = [_text(cell) for cell in frame[column]]
-    _check_filled(argument, column, cells)
+    cells = [table_labels.text(cell) for cell in frame[table_file.find(frame, argument, column)]]
+    table_labels.check_filled(argument, str(column), cells)
     return cells
 
 
-def _text(cell: Any) -> str:
-    import pandas as pd
-
-    if isinstance(cell, (str, os.PathLike)):
-        return os.fspath(cell)
-    if not pd.api.types.is_scalar(cell):
-        raise ValueError(f"a table cell must hold text or a number. Received: {cell!r}")
-    if pd.isna(cell):
-        return ""
-    return (
-        str(int(cell))
-        if isinstance(cell, (float, np.floating)) and cell.is_integer()
-        else str(cell)
-    )
-
-
-def _labels(cell: str, separator: str | None) -> list[str]:
-    parts = [cell] if separator is None else cell.split(separator)
-    return [tidy(part) for part in parts if part.strip()]
-
-
-def _check_filled(argument: str, column: str, cells: Sequence[Any]) -> None:
-    empty = [row for row, cell in enumerate(cells, 1) if not cell or not str(cell).strip()]
-    if empty:
-        shown = ", ".join(map(str, empty[:_SHOWN])) + (", ..." if len(empty) > _SHOWN else "")
-        raise ValueError(
-            f"no {argument} in column {column!r} of {len(empty)} rows (1 is the first below the "
-            f"header): {shown}"
-        )
+def _path(folder: str, file: str) -> str:
+    path = os.path.join(folder, file)
+    if "\\" in file and os.sep == "/" and not os.path.exists(path):
+        path = os.path.join(folder, file.replace("\\", "/"))  # written on Windows
+    return os.path.normpath(path)
 
 
 def _check_exist(paths: Sequence[str]) -> None:
-    missing = [
-        f"  row {row}: {printable(path)}"
-        for row, path in enumerate(paths, 1)
-        if not os.path.exists(path)
-    ]
-    if missing:
-        listing = "\n".join(missing[:_SHOWN])
-        if len(missing) > _SHOWN:
-            listing += f"\n  and {len(missing) - _SHOWN} more"
-        raise ValueError(
-            f"{len(missing)} of {len(paths)} images of the table do not exist (row 1 is the first "
-            f"below the header):\n{listing}"
-        )
+    missing = [(row, path) for row, path in enumerate(paths, 1) if not os.path.exists(path)]
+    if not missing:
+        return
+    listing = "\n".join(f"  row {row}: {printable(path)}" for row, path in missing[:_SHOWN])
+    if len(missing) > _SHOWN:
+        listing += f"\n  and {len(missing) - _SHOWN} more"
+    first = missing[0][1]
+    suffix = next((end for end in sorted(SUFFIXES) if os.path.exists(first + end)), None)
+    advice = "" if suffix is None else f"\nwith suffix={suffix!r} the first of them does"
+    raise ValueError(
+        f"{len(missing)} of {len(paths)} images of the table do not exist (row 1 is the first "
+        f"below the header):\n{listing}{advice}"
+    )
 
 
-def _split_numbers(cells: Sequence[str], column: str) -> NDArray[np.int64]:
-    names = [SPLIT_NAMES.get(cell.strip().casefold()) for cell in cells]
-    for row, (cell, name) in enumerate(zip(cells, names, strict=True), 1):
-        if name is None:
-            raise ValueError(
-                f"column {column!r} must hold train, val or test. Received in row {row} (1 is the "
-                f"first below the header): {cell!r}"
+def _splits(frame: "pd.DataFrame", column: Column | None) -> NDArray[np.int64]:
+    """The number of each row's split; all train where no column says it."""
+    if column is None:
+        unused = [name for name in SPLIT_COLUMNS if name in frame.columns]
+        if unused:
+            warnings.warn(
+                f"the table has a column {unused[0]!r} that is not used; split={unused[0]!r} "
+                "splits the rows as it says",
+                stacklevel=3,
             )
-    return np.array([SPLITS.index(name) for name in names if name is not None], np.int64)
+        return np.zeros(len(frame), np.int64)
+    cells = _column(frame, "split", column)
+    if all(cell.strip().casefold() in table_labels.YES_OR_NO for cell in cells):
+        return np.array(table_labels.yes_or_no(str(column), cells)) * np.int64(SPLITS.index("val"))
+    names = [SPLIT_NAMES.get(cell.strip().casefold()) for cell in cells]
+    if None in names:
+        row = names.index(None)
+        raise ValueError(
+            f"column {str(column)!r} must hold train, val or test, or zeros and ones for val. "
+            f"Received in row {row + 1} (1 is the first below the header): {cells[row]!r}"
+        )
+    return np.array([SPLITS.index(str(name)) for name in names], np.int64)

@@ -77,11 +77,12 @@ def from_tfds(
     items = [item for item in found if min(item.classes, default=0) >= 0]
     skipped["without a label"] = len(found) - len(items)
     split_numbers = np.array([splits[item.split] for item in items], np.int64)
+    trained = {number for item in items if splits[item.split] == 0 for number in item.classes}
     labels, used_names = encode(
         [[class_names[number] for number in item.classes] for item in items],
         split_numbers,
         multi_label=multi_label,
-        order=class_names,
+        order=[class_names[number] for number in sorted(trained)],
     )
     return assemble(
         _source(readers, items, image, max_pixels),

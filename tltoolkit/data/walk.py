@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 # What operating systems leave in folders besides hidden files.
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def visible(folder: str, skipped: Counter[str]) -> Iterator["os.DirEntry[str]"]:
@@ -42,7 +42,7 @@ def files(
         return
     for entry in visible(folder, skipped):
         suffix = os.path.splitext(entry.name)[1].lower()
-        if entry.is_dir() and suffix not in _SUFFIXES:
+        if entry.is_dir() and suffix not in SUFFIXES:
             yield from files(entry.path, skipped, (*above, identity))
         else:
             yield entry.path
