@@ -83,7 +83,13 @@ def test_fit_writes_a_run_that_loads_and_can_be_evaluated(
     # The test images are those that the run held out.
     data = tl.data.from_directory(photos, test=0.2)
     report = tl.evaluate(tl.load(run).model, data.test)
-    assert told["rows"] == len(data.test)
+    counts = {name: len(split) for name, split in data.splits.items()}
+    assert told["rows"] == counts["test"]
+    assert told.pop("images") == {
+        "split": "unseen",
+        "scored": {"test": counts["test"]},
+        "left_out": {"val": counts["val"], "train": counts["train"]},
+    }
     assert told == json.loads(json.dumps(report.to_dict()))
     assert (tmp_path / "r" / "report.html").is_file()
     assert main([*words, "--split", "all"]) == 0
@@ -282,7 +288,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(
         "plan.yml does not exist": fit(photos, "plan.yml", tmp_path / "x"),
         "--val must be a finite number": ["audit", photos, "--val", 3],
         "no saved classifier in": ["predict", tmp_path, "a.png"],
-        "this data set has none here": ["evaluate", run, photos, "--test", 0],
+        "--test 0 is not what": ["evaluate", run, photos, "--test", 0],
         "invalid choice: 'some'": ["evaluate", run, photos, "--split", "some"],
     }
     for message, words in lines.items():

@@ -71,7 +71,7 @@ def test_splits_of_other_classes_are_refused() -> None:
 
 def test_labels_must_match_the_images() -> None:
     split = made().train
-    with pytest.raises(ValueError, match="`labels` must be as many as the 48 images"):
+    with pytest.raises(ValueError, match=f"`labels` must be as many as the {len(split)} images"):
         replace(split, labels=split.labels[:5])
 
 

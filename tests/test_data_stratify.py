@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tltoolkit.data.stratify import deal, keep_every_label
+from tltoolkit.data.stratify import deal
 
 
 @pytest.mark.parametrize("shares", [(0.8, 0.2, 0.0), (0.6, 0.3, 0.1), (0.25, 0.25, 0.5)])
@@ -41,20 +41,3 @@ def test_several_labels_per_image_are_spread() -> None:
         assert np.abs(labels[parts == part].sum(axis=0) - share * totals).max() <= 12
     # Rare labels, which chance would spread badly, are nearly exact.
     assert np.abs(labels[parts == 1][:, 5].sum() - 0.2 * totals[5]) <= 1
-
-
-def test_a_single_image_of_a_label_ends_in_part_0() -> None:
-    labels = np.zeros((30, 3), np.uint8)
-    labels[:, 0] = 1
-    labels[7, 1] = labels[8, 2] = 1
-    for seed in range(10):
-        parts = deal(labels, (0.3, 0.7), seed)
-        kept = keep_every_label(parts, labels)
-        assert labels[kept == 0].any(axis=0).all()
-        assert ((kept == parts) | (kept == 0)).all()
-
-
-def test_part_0_lacks_no_label_even_if_rarer_ones_took_its_images() -> None:
-    labels = np.array([[1, 0, 0], [1, 0, 1], [0, 1, 0], [0, 1, 1]], np.uint8)
-    kept = keep_every_label(np.array([0, 1, 0, 1]), labels)
-    assert kept.tolist() == [0, 0, 0, 1]

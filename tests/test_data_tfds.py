@@ -78,11 +78,9 @@ def test_every_file_format_has_random_access(builder: Any) -> None:
     data = from_tfds(builder, val=0.25)
     assert data.class_names == ("b_round", "a flat")
     assert data.skipped == {"in split extra": 5, "without a label": 2}
-    assert {name: len(split) for name, split in data.splits.items()} == {
-        "train": 44,
-        "val": 14,
-        "test": 20,
-    }
+    assert len(data.train) + len(data.val) == 58
+    assert 5 < len(data.val) < 25
+    assert len(data.test) == 20
     for split in data.splits.values():
         order = np.random.default_rng(0).permutation(len(split)).tolist() * 20
         with ThreadPoolExecutor(8) as pool:

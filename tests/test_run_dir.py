@@ -85,10 +85,12 @@ def test_what_a_run_notes_at_its_start(unfinished: Path) -> None:
     assert noted["versions"]["keras"] == keras.__version__
     assert noted["hardware"]["cores"] == os.cpu_count()
     assert noted["hardware"]["memory"] > 2**28
-    assert noted["data"]["train"].startswith("16 images, SHA-256 ")
+    assert noted["data"]["train"].startswith("15 images, SHA-256 ")
     assert sorted(path.name for path in unfinished.iterdir()) == [
         ".lock",
         "checkpoints",
+        "data.json",
+        "images.npy",
         "started.json",
     ]
 
@@ -107,8 +109,8 @@ def test_an_unfinished_run_is_no_classifier(unfinished: Path) -> None:
         ({"cache_dtype": "float16"}, "cache_dtype was 'float32' and is 'float16'"),
         ({"plan": tl.Plan((tl.Stage("head", epochs=3, learning_rate=1e-2),))}, "epochs was 2 and"),
         ({"plan": "auto"}, "plan was {'stages': .* and is 'auto'"),
-        ({"data": tl.data.from_arrays(*images(1))}, "data.train was '16 images, SHA-256 "),
-        ({"data": tl.data.from_arrays(*images(), val=0.3)}, r"images.train was 16 and is 14"),
+        ({"data": tl.data.from_arrays(*images(1))}, "data.train was '15 images, SHA-256 "),
+        ({"data": tl.data.from_arrays(*images(), val=0.3)}, r"images.train was 15 and is 14"),
         ({"callback": keras.callbacks.TerminateOnNaN()}, r"callbacks\[0\] was 'Stop' and is"),
     ],
 )

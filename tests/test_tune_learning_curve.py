@@ -5,6 +5,7 @@ import keras
 import matplotlib.figure
 import numpy as np
 import pytest
+from exact_splits import exact
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
@@ -25,7 +26,7 @@ def images(count: int = 96, classes: int = 3, seed: int = 0) -> tuple[np.ndarray
 
 
 def data(**options: object) -> tl.data.ImageData:
-    return tl.data.from_arrays(*images(), **{"val": 0.25, "test": 0.25, **options})
+    return exact(*images(), **{"val": 0.25, "test": 0.25, **options})
 
 
 def build(**options: object) -> keras.Model:

@@ -81,25 +81,27 @@ def _check_splitting(args: argparse.Namespace, seen: "Seen | None") -> None:
 
 def _labelled(args: argparse.Namespace, seen: "Seen | None") -> Any:
     """All images in DIR, read as the run read its own."""
-    from tltoolkit import _files, data
-
-    path = _files.local(args.data)
-    read = data.from_table if path.is_file() else data.from_directory
-    how = {"on_bad": "error", "duplicates": "error"}
-    if seen is not None:
-        how = {"on_bad": seen.on_bad, "duplicates": seen.duplicates}
-        if seen.origin is not None and seen.origin["kind"] == read.__name__:
-            # Classes are matched by name, and what is not split has no shares.
-            known = set(inspect.signature(read).parameters) - {"class_names", "val", "test"}
-            how = {k: v for k, v in seen.origin["settings"].items() if k in known} | how
-    flags = {name: getattr(args, name) for name in ("on_bad", "duplicates", "groups")}
-    flags |= options.table(args) if path.is_file() else {}
-    how |= {name: value for name, value in flags.items() if value is not None}
-    splits = list(read(path, **how, val=0.0, test=0.0).check().splits.values())
+    args.val = args.test = 0.0
+    stored = _stored(seen, "from_table" if Path(args.data).is_file() else "from_directory")
+    splits = list(options.load_data(args, stored).check().splits.values())
     whole = splits[0]
     for split in splits[1:]:
         whole = whole.joined(split)
     return whole
+
+
+def _stored(seen: "Seen | None", kind: str) -> dict[str, Any]:
+    """The arguments that the run's data was made with, as far as they fit what reads DIR."""
+    from tltoolkit import data
+
+    if seen is None:
+        return {}
+    policies = {"on_bad": seen.on_bad, "duplicates": seen.duplicates}
+    if seen.origin is None or seen.origin["kind"] != kind:
+        return policies
+    # Classes are matched by name; splits and what they are made of do not matter here.
+    known = set(inspect.signature(getattr(data, kind)).parameters) - {"class_names", "split"}
+    return {k: v for k, v in seen.origin["settings"].items() if k in known} | policies
 
 
 def _told(run_dir: Path, chosen: Any) -> dict[str, Any] | None:

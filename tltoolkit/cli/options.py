@@ -5,7 +5,7 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,20 +107,20 @@ def weights(args: argparse.Namespace) -> str | None:
     return None if args.weights == "none" else str(args.weights)
 
 
-def load_data(args: argparse.Namespace) -> Any:
-    """The `ImageData` of these options, not yet checked."""
+def load_data(args: argparse.Namespace, stored: Mapping[str, Any] | None = None) -> Any:
+    """The `ImageData` of these options, not yet checked; `stored` is for those left out."""
     from tltoolkit import _files, data
 
     path = _files.local(args.data)
-    how = {name: getattr(args, name) for name in ("val", "test", "seed", "on_bad", "duplicates")}
-    if args.groups is not None:
-        how["groups"] = args.groups
-    if args.class_names is not None:
-        how["class_names"] = _parts(args.class_names)
+    names = ("val", "test", "seed", "on_bad", "duplicates", "groups")
+    given = {name: getattr(args, name) for name in names}
+    given["class_names"] = args.class_names and _parts(args.class_names)
+    how = dict(stored or {})
     if path.is_file():
-        how = {"split": data.table.said_split(path)} | table(args) | how
+        given |= _table(args)
+        how = {"split": data.table.said_split(path), **how}
     read = data.from_table if path.is_file() else data.from_directory
-    found = read(path, **how)
+    found = read(path, **how | {name: v for name, v in given.items() if v is not None})
     if args.verbose:
         for name, split in found.splits.items():
             counts = zip(found.class_names, split.class_counts.tolist(), strict=True)
@@ -128,10 +128,10 @@ def load_data(args: argparse.Namespace) -> Any:
     return found
 
 
-def table(args: argparse.Namespace) -> dict[str, Any]:
+def _table(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `from_table` that the options give."""
     label = args.label_column
-    given = {
+    return {
         "image": args.image_column,
         "label": _parts(label) if label and "," in label else label,
         "root": args.image_root,
@@ -140,7 +140,6 @@ def table(args: argparse.Namespace) -> dict[str, Any]:
         "suffix": args.suffix,
         "multi_label": args.multi_label,
     }
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def _parts(text: str) -> list[str]:

@@ -76,7 +76,7 @@ def check_given(groups: Keys, split: NDArray[np.int64], names: Sequence[str]) ->
 def check_several(groups: Keys) -> None:
     """Raise ValueError unless there are at least two groups, since one cannot be split."""
     if len(set(groups.tolist())) == 1:
-        raise _checks.fail("groups", "at least two groups to split", f"all {groups[0]!r}")
+        raise _checks.fail("groups", "at least two groups to split", f"all {str(groups[0])!r}")
 
 
 def _compiled(pattern: str) -> "re.Pattern[str]":

@@ -130,11 +130,12 @@ class Split:
             raise _checks.fail("labels", "one class per image, as the classifier's", "several")
         places = np.array([class_names.index(name) for name in self.class_names], np.int64)
         if not multi_label:
-            return replace(self, labels=places[self.labels], class_names=class_names)
+            labels = places[self.labels]
+            return replace(self, labels=labels, class_names=class_names, order_stated=True)
         labels = np.zeros((len(self), len(class_names)), np.uint8)
         rows = self.labels if self.multi_label else np.eye(len(places), dtype=np.uint8)[self.labels]
         labels[:, places] = rows
-        return replace(self, labels=labels, class_names=class_names)
+        return replace(self, labels=labels, class_names=class_names, order_stated=True)
 
     def joined(self, other: "Split") -> "Split":
         """These images and then those of another split, loaded together with this one."""

@@ -119,8 +119,13 @@ class Arrays:
 
     def digest(self, index: int) -> str:
         """SHA-256 of shape and pixels."""
-        image = self._images[index]
-        return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+        return pixel_digest(self._images[index])
+
+
+def pixel_digest(image: NDArray[np.uint8]) -> str:
+    """SHA-256 of shape and pixels, (H, W, C), or (H, W) which is the same as one channel."""
+    shape = (*image.shape[:2], image[0, 0].size)
+    return hashlib.sha256(repr(shape).encode() + image.tobytes()).hexdigest()
 
 
 def as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tltoolkit import _checks
 from tltoolkit.data.decoding import decode, jpeg_shape
-from tltoolkit.data.sources import as_rgb
+from tltoolkit.data.sources import as_rgb, pixel_digest
 
 # Larger than most data sets of photographs, smaller than most disks.
 SPOOL_GB = 20.0
@@ -164,7 +164,8 @@ class SpooledImages:
         return None
 
     def digest(self, index: int) -> str:
-        """SHA-256 of the shape, if these are bare pixels, and the content."""
-        shape = self._shapes[index]
-        prefix = repr(shape.tolist()).encode() if shape.any() else b""
-        return hashlib.sha256(prefix + self._spool.read(index)).hexdigest()
+        """SHA-256 of the file, or of shape and pixels as of arrays."""
+        content, shape = self._spool.read(index), self._shapes[index]
+        if shape.any():
+            return pixel_digest(np.frombuffer(content, np.uint8).reshape(shape))
+        return hashlib.sha256(content).hexdigest()

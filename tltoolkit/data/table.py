@@ -54,7 +54,7 @@ def from_table(
     suffix: str = "",
     delimiter: str | None = None,
     header: bool | None = None,
-    groups: str | Callable[[str], Any] | Sequence[Any] | None = None,
+    groups: Column | Callable[[str], Any] | Sequence[Any] | None = None,
 ) -> ImageData:
     """Labelled images from a table with one row per image.
 
@@ -107,7 +107,8 @@ def from_table(
     if separator is not None and not (isinstance(separator, str) and separator):
         raise _checks.fail("separator", "text, or None", separator)
     label_columns = [label] if isinstance(label, (str, int)) else list(label)
-    wanted = [image, *label_columns, *([] if split is None else [split])]
+    more = [column for column in (split, groups) if isinstance(column, (str, int))]
+    wanted = [image, *label_columns, *more]
     frame, folder = table_file.read(table, wanted, delimiter, header)
     if len(frame) == 0:
         raise ValueError("the table has no rows")
@@ -143,7 +144,7 @@ def said_split(table: str | os.PathLike[str]) -> str | None:
 
 def _groups(frame: "pd.DataFrame", groups: Any, paths: Sequence[str], folder: str) -> Any:
     names = [os.path.relpath(path, folder).replace(os.sep, "/") for path in paths]
-    if isinstance(groups, str):
+    if isinstance(groups, (str, int)):
         return of_values(_column(frame, "groups", groups), names)
     if callable(groups):
         return by_path(groups, names)

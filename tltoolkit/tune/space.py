@@ -11,8 +11,8 @@ from tltoolkit import _checks, backbones, freezing, plans, stages
 from tltoolkit.augment import Preparation
 from tltoolkit.head import Head
 from tltoolkit.model import Settings
-from tltoolkit.terms import OPTIMIZERS
 from tltoolkit.stages import LBFGS, Plan, Stage
+from tltoolkit.terms import OPTIMIZERS
 
 BUILD = ("backbone", "image_size", "trunk", "fit", "normalise")
 # batch_size is an argument of training; the head's own copy of it follows.
