@@ -86,26 +86,11 @@ def versions_of(network: Network, pipeline: Any, views: int) -> list[augment.Pip
 def evaluate(
     model: Any, split: Any, batch_size: int = 32, *, pipeline: Any = None, views: int = 1
 ) -> Report:
-    """The report of a classifier on a split.
-
-    Args:
-        model: From `tl.build_classifier`, `run.model`, or your own `keras.Model` from square
-            images to class scores.
-        split: A `Split` of labelled images, such as `data.test`.
-        batch_size: Images per forward pass.
-        pipeline: For test-time augmentation, see `views`.
-        views: Versions of each image, the plain one and those of `pipeline`, whose
-            probabilities are averaged.
-
-    Raises:
-        ValueError: No split, or one with other classes than the model's.
-        TypeError: Something else than a split.
-    """
-    if split is None:
-        raise _checks.fail("split", "a Split; this data set has none here (see `test=`)", None)
-    rule = "a Split, such as data.test; of a generator or tf.data.Dataset by tl.data.from_stream"
-    _checks.instance("split", split, Split, rule)
-    network_of(model).check_classes("split", tuple(split.class_names), split.multi_label)
+    """The report of a model's probabilities on a split; see `tltoolkit.evaluating`."""
+    check_split(split)
+    network = network_of(model)
+    network.check_classes("split", tuple(split.class_names), split.multi_label)
+    plain = versions_of(network, pipeline, views)[0]
     return Report.from_predictions(
         split.labels,
         predict_proba(
@@ -119,5 +104,13 @@ def evaluate(
         split.class_names,
         multi_label=split.multi_label,
         names=[split.name(i) for i in range(len(split))],
-        image=split.image,
+        image=lambda i: plain(split.image(i)),
     )
+
+
+def check_split(split: Any) -> None:
+    """Raise unless there is a split, and it is one."""
+    if split is None:
+        raise _checks.fail("split", "a Split; this data set has none here (see `test=`)", None)
+    rule = "a Split, such as data.test; of a generator or tf.data.Dataset by tl.data.from_stream"
+    _checks.instance("split", split, Split, rule)

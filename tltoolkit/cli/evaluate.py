@@ -37,7 +37,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         args.val = args.test = 0.0
     data = options.load_data(args).check()
     split = data.train if args.split == "all" else getattr(data, args.split)
-    report = tl.evaluate(predictor.model, split, args.batch_size)
+    report = tl.evaluate(predictor, split, args.batch_size)
     if args.report:
         report.save(args.report, run=_told(Path(args.run_dir)))
     print(json.dumps(report.to_dict(), indent=2) if args.json else report, file=out)
