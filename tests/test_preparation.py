@@ -44,7 +44,9 @@ def users_own(*, spy: bool = False, classes: int = 2) -> keras.Model:
     keras.utils.set_random_seed(0)
     pixels = keras.Input((SIZE, SIZE, 3))
     x = Spy()(pixels) if spy else pixels
-    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(x))
+    x = keras.layers.Rescaling(1 / 255)(x)
+    x = keras.layers.Conv2D(4, 3, strides=4, padding="same", activation="relu")(x)
+    x = keras.layers.Flatten()(x)
     return keras.Model(pixels, keras.layers.Dense(classes, "softmax")(x))
 
 
@@ -275,7 +277,8 @@ def test_checks_and_measurements_see_what_the_model_sees() -> None:
     model = users_own()
     found = tl.check.data(data, model, pipeline=pad(SIZE), batch_size=4, samples=12)
     each = {by_hand(data.train.image(i), "pad", False).tobytes() for i in range(len(data.train))}
-    assert {image.astype(np.uint8).tobytes() for image in found.batch} <= each
+    shown = np.rint(found.batch * 255).astype(np.uint8)
+    assert {image.tobytes() for image in shown} <= each
     assert found.pixels.low == 0  # the bars
     assert tl.check.data(data, told(fit="pad"), samples=12).pixels.low == 0
     assert tl.check.data(data, model, samples=12).pixels.low > 0
