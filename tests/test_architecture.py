@@ -39,6 +39,7 @@ LAYERS = (
     ("inference", "training"),
     ("predictor",),
     ("artifact", "foreign"),
+    ("evaluating",),
     ("started",),
     ("run_dir",),
     ("train",),

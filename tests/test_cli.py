@@ -15,11 +15,13 @@ import keras
 import numpy as np
 import pytest
 import yaml
+from sklearn.metrics import accuracy_score
 
 import tltoolkit as tl
 from tltoolkit import plans
 from tltoolkit.cli import main, program, record
 from tltoolkit.estimate import Estimate, StageEstimate
+from tltoolkit.evaluation import Decision, Thresholds
 
 SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "block1"]
 PLAN = """\
@@ -82,7 +84,7 @@ def test_fit_writes_a_run_that_loads_and_can_be_evaluated(
     told = json.loads(capsys.readouterr().out)
     # The test images are those that the run held out.
     data = tl.data.from_directory(photos, test=0.2)
-    report = tl.evaluate(tl.load(run).model, data.test)
+    report = tl.evaluate(tl.load(run), data.test)
     counts = {name: len(split) for name, split in data.splits.items()}
     assert told["rows"] == counts["test"]
     assert told.pop("images") == {
@@ -94,7 +96,33 @@ def test_fit_writes_a_run_that_loads_and_can_be_evaluated(
     assert (tmp_path / "r" / "report.html").is_file()
     assert main([*words, "--split", "all"]) == 0
     data = tl.data.from_directory(photos, val=0)
-    assert capsys.readouterr().out == f"{tl.evaluate(tl.load(run).model, data.train)}\n"
+    assert capsys.readouterr().out == f"{tl.evaluate(tl.load(run), data.train)}\n"
+
+
+def test_evaluate_scores_the_answers_that_predict_gives(
+    trained: tuple, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    photos, _, run = trained
+    # Class 1 is given from a probability of 1 on: that is never, so that every answer is c0.
+    never = Thresholds(values=(0.0, 1.0))
+    words = [tl.save(tl.load(run).model, tmp_path / "m", decision=Decision(thresholds=never))]
+    assert main(["predict", *map(str, words), str(photos), "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    truth = [Path(row["image"]).parent.name for row in rows]
+    expected = accuracy_score(truth, [row["label"] for row in rows])
+    assert expected == 0.5
+    words = ["evaluate", *map(str, words), str(photos), "--split", "all"]
+    assert main([*words, "--json", "--report", str(tmp_path / "r")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    raw = tl.evaluate(tl.load(run).model, tl.data.from_directory(photos, val=0).train)
+    assert told["scalars"]["accuracy"] == expected
+    assert told["raw"]["scalars"]["accuracy"] == raw.accuracy == 1.0
+    assert told["decision"]["thresholds"]["values"] == [0.0, 1.0]
+    assert json.loads((tmp_path / "r" / "report.json").read_text()) == told
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^Accuracy +0\.5000 +1\.0000", said, re.MULTILINE)
+    assert "Decided by thresholds (c0 0, c1 1)." in said
 
 
 def test_the_same_command_again_trains_nothing(

@@ -44,11 +44,11 @@ def test_the_batch_size_does_not_matter() -> None:
     )
 
 
-def test_a_report_knows_its_images() -> None:
+def test_a_report_shows_its_images_as_the_model_sees_them() -> None:
     source = split()
     report = tl.evaluate(network(), source)
     assert report.names == tuple(source.name(i) for i in range(len(source)))
-    np.testing.assert_array_equal(report.image(4), source.image(4))
+    np.testing.assert_array_equal(report.image(4), tl.augment.resize(source.image(4), SIZE))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ _NAMES = {
     "blocks": "model",
     "build_classifier": "model",
     "cross_validate": "cross_validation",
-    "evaluate": "inference",
+    "evaluate": "evaluating",
     "fine_tune": "train",
     "freeze": "model",
     "load": "artifact",

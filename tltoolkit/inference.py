@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tltoolkit import _checks, augment
+from tltoolkit.augment.labels import reader
 from tltoolkit.data import Split
 from tltoolkit.evaluation import Report
 from tltoolkit.network import Network, network_of
@@ -109,7 +110,7 @@ def _say_order(split: Split) -> None:
             f"classes are numbered in the order {', '.join(names)}; Keras' loader would have taken "
             f"{', '.join(sorted(names))}. If the model was trained so, pass class_names= to the "
             "source of the images; if not, pass these",
-            stacklevel=3,
+            stacklevel=4,  # the caller of tl.evaluate
         )
 
 
@@ -122,38 +123,28 @@ def evaluate(
     views: int = 1,
     from_logits: bool | str = "auto",
 ) -> Report:
-    """The report of a classifier on a split.
-
-    Args:
-        model: From `tl.build_classifier`, `run.model`, or your own `keras.Model` from square
-            images to class scores.
-        split: A `Split` of labelled images, such as `data.test`.
-        batch_size: Images per forward pass.
-        pipeline: For test-time augmentation, see `views`.
-        views: Versions of each image, the plain one and those of `pipeline`, whose
-            probabilities are averaged.
-        from_logits: Whether the outputs of your own model are logits; `"auto"` tells by its graph
-            and by what it says of a few test images, and warns where that is not certain.
-
-    Raises:
-        ValueError: No split, or one with other classes than the model's; outputs that do not
-            fit its labels.
-        TypeError: Something else than a split.
-    """
-    if split is None:
-        raise _checks.fail("split", "a Split; this data set has none here (see `test=`)", None)
-    rule = "a Split, such as data.test; of a generator or tf.data.Dataset by tl.data.from_stream"
-    _checks.instance("split", split, Split, rule)
+    """The report of a model's probabilities on a split; see `tltoolkit.evaluating`."""
+    check_split(split)
     _checks.integer("batch_size", batch_size, 1)
     network = network_of(model, from_logits, split.multi_label)
     network.check_classes("split", tuple(split.class_names), split.multi_label)
     if network.settings is None:
         _say_order(split)
+    plain = versions_of(network, pipeline, views)[0]
+    image = reader(split, plain.image_size)
     return Report.from_predictions(
         split.labels,
         _proba(network, model, split, batch_size, split.multi_label, pipeline, views),
         split.class_names,
         multi_label=split.multi_label,
         names=[split.name(i) for i in range(len(split))],
-        image=split.image,
+        image=lambda i: plain(image(i)),
     )
+
+
+def check_split(split: Any) -> None:
+    """Raise unless there is a split, and it is one."""
+    if split is None:
+        raise _checks.fail("split", "a Split; this data set has none here (see `test=`)", None)
+    rule = "a Split, such as data.test; of a generator or tf.data.Dataset by tl.data.from_stream"
+    _checks.instance("split", split, Split, rule)

@@ -35,6 +35,11 @@ class ShiftedDecision:
         """Whether an image may have several labels."""
         return self.decision.multi_label
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        prior = {"assumed": list(self.assumed), "wanted": list(self.wanted)}
+        return {**self.decision.to_dict(), "prior": prior}
+
     def decide(self, prob: Any) -> Any:
         """Answers to (N, C) probabilities."""
         if self.decision.temperature is not None:

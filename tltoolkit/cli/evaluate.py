@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     print(f"tltoolkit: {chosen}", file=sys.stderr)
     if chosen.caution:
         warnings.warn(chosen.caution, stacklevel=2)
-    report = tl.evaluate(predictor.model, chosen.split, args.batch_size)
+    report = tl.evaluate(predictor, chosen.split, args.batch_size)
     told = {"split": chosen.on, "scored": chosen.scored, "left_out": chosen.left_out}
     told = {**report.to_dict(), "images": told}
     print(json.dumps(told, indent=2) if args.json else report, file=out, flush=True)

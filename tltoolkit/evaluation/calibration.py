@@ -34,12 +34,13 @@ class Reliability:
     def ece(self) -> float:
         """Expected calibration error, 0..1: the mean gap, weighted by the bins' counts."""
         gap = np.nan_to_num(np.abs(self.accuracy - self.confidence))
-        return float((gap * self.count).sum() / self.count.sum())
+        return float(ratio((gap * self.count).sum(), self.count.sum()))
 
     @property
     def mce(self) -> float:
         """Maximum calibration error, 0..1: the largest gap of a bin that is not empty."""
-        return float(np.nanmax(np.abs(self.accuracy - self.confidence)))
+        gaps = np.abs(self.accuracy - self.confidence)[self.count > 0]
+        return float(gaps.max()) if len(gaps) else float("nan")
 
 
 def bin_numbers(confidence: FloatArray, n_bins: int) -> IntArray:
@@ -80,6 +81,8 @@ class CoverageCurve:
     @property
     def area(self) -> float:
         """Accuracy averaged over all coverages, 0..1; 1 is best."""
+        if not len(self.coverage):
+            return float("nan")
         return float((np.diff(self.coverage, prepend=0.0) * self.accuracy).sum())
 
     def threshold_for(self, accuracy: float) -> "Abstention":
@@ -90,6 +93,8 @@ class CoverageCurve:
         """
         number("accuracy", accuracy, 0, 1)
         reached = np.flatnonzero(self.accuracy >= accuracy)
+        if not len(self.accuracy):
+            raise ValueError("no row is left to choose a confidence by")
         if not len(reached):
             best = self.accuracy.max()
             raise ValueError(f"no confidence gives accuracy {accuracy:g}; the best is {best:.4f}")

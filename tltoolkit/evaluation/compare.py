@@ -98,8 +98,15 @@ def compare(
     integer("draws", draws, 1)
     if report_a.class_names != report_b.class_names:
         raise ValueError("`report_a` and `report_b` must have the same class names")
+    if not _same_answered(report_a, report_b):
+        raise ValueError(
+            "`report_a` and `report_b` must be of the same rows, and their decisions answer "
+            "different ones; compare `report.raw`"
+        )
     if not np.array_equal(report_a.labels, report_b.labels):
         raise ValueError("`report_a` and `report_b` must have the same labels in the same order")
+    if not len(report_a.labels):
+        raise ValueError("`report_a` and `report_b` must have rows: all were left unanswered")
     a, b = float(getattr(report_a, metric)), float(getattr(report_b, metric))
     differences = _bootstrap_differences(report_a, report_b, metric, draws, seed)
     defined = differences[~np.isnan(differences)]
@@ -122,6 +129,14 @@ def compare(
         test=test,
         rows=len(report_a.labels),
     )
+
+
+def _same_answered(a: "Report", b: "Report") -> bool:
+    """Whether the decisions of two reports, if any, leave out the same rows."""
+    if a.answered is None and b.answered is None:
+        return True
+    rows = [np.arange(r.asked) if r.answered is None else r.answered for r in (a, b)]
+    return a.asked == b.asked and np.array_equal(*rows)
 
 
 def mcnemar(right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_]) -> float:

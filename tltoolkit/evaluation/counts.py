@@ -24,6 +24,12 @@ def mean_of_defined(values: FloatArray, weights: npt.ArrayLike = 1.0) -> FloatAr
     return ratio((np.nan_to_num(values) * weight).sum(axis=-1), weight.sum(axis=-1))
 
 
+def mean(values: npt.ArrayLike) -> float:
+    """The mean; NaN where there is nothing."""
+    array = np.asarray(values)
+    return float(array.mean()) if array.size else float("nan")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Counts:
     """Counts per class, (..., C), and every figure that follows from them.
@@ -127,7 +133,8 @@ class Counts:
     @property
     def kappa(self) -> FloatArray:
         """Cohen's kappa (1960), at most 1, where every row has one label."""
-        chance = (self.support * self.predicted.astype(float)).sum(axis=-1) / self.rows**2
+        by_chance = (self.support * self.predicted.astype(float)).sum(axis=-1)
+        chance = ratio(by_chance, self.rows**2)
         return ratio(self.accuracy - chance, 1 - chance)
 
 

@@ -38,7 +38,7 @@ class RowResult:
     """One row: what it is, what the model said.
 
     Attributes:
-        row: number of the row.
+        row: number of the row in this report.
         name: its name, such as a file name; "row 7" where the report has none.
         true, predicted: names of the classes; several are joined by " + ", none is "none".
         probability: confidence in the label given, 0..1.
@@ -105,7 +105,8 @@ def most_confused(report: "Report", k: int) -> list[ConfusedPair]:
 
 def readings(report: "Report") -> tuple[str, ...]:
     """What precision and recall of each class mean, in plain words."""
-    return tuple(map(_reading, report.precision, report.recall))
+    asked = report.support if report.raw is None else report.raw.support
+    return tuple(map(_reading, report.precision, report.recall, asked))
 
 
 def label_issues(report: "Report") -> list[RowResult]:
@@ -158,9 +159,9 @@ def _doubt(labels: IntArray, prob: FloatArray) -> FloatArray:
     return np.where(candidate, margin.astype(float), -np.inf)
 
 
-def _reading(precision: float, recall: float) -> str:
+def _reading(precision: float, recall: float, asked: int) -> str:
     if np.isnan(recall):
-        return "no images of this class"
+        return "none of its images answered" if asked else "no images of this class"
     found, trusted = recall >= GOOD, precision >= GOOD  # a NaN precision is not trusted
     if found:
         return "found and trusted" if trusted else "found but mixed with others"

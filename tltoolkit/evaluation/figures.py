@@ -15,6 +15,7 @@ from tltoolkit.evaluation.counts import (
     confusion_matrix,
     counts_of_confusion,
     counts_of_indicators,
+    mean,
     mean_of_defined,
     ratio,
 )
@@ -86,7 +87,7 @@ class Figures:
     @property
     def accuracy(self) -> float:
         """Share of rows whose label (for multi-label: whose every label) is right, 0..1."""
-        return float(self.rows.right.mean())
+        return mean(self.rows.right)
 
     @property
     def balanced_accuracy(self) -> float:
@@ -106,12 +107,12 @@ class Figures:
     @property
     def log_loss(self) -> float:
         """Mean cross-entropy in nats, 0 is best; for multi-label also the mean over classes."""
-        return float(self.rows.loss.mean())
+        return mean(self.rows.loss)
 
     @property
     def brier(self) -> float:
         """Mean squared error, as scikit-learn scales it; for multi-label the mean over classes."""
-        return float(self.rows.brier.mean())
+        return mean(self.rows.brier)
 
     @property
     def precision(self) -> FloatArray:
@@ -215,12 +216,12 @@ class Figures:
     def top_k_accuracy(self, k: int = 5) -> float:
         """Share of rows whose true class is among the `k` most probable; NaN for multi-label."""
         integer("k", k, 1, len(self.class_names))
-        return self._one_label(lambda: (self._ranks < k).mean())
+        return self._one_label(lambda: mean(self._ranks < k))
 
     @property
     def top_5_accuracy(self) -> float:
         """Share of rows whose true class is among the 5 most probable; NaN up to 5 classes."""
-        return float(self.in_top_5.mean())
+        return mean(self.in_top_5)
 
     @cached_property
     def in_top_5(self) -> FloatArray:

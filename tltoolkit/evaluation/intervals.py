@@ -55,6 +55,8 @@ class Bootstrap:
     def values(self, name: str) -> FloatArray:
         """(draws,) values of a scalar; NaN in the draws that leave it undefined."""
         one_of("name", name, FIGURES)
+        if not len(self.report.labels):
+            return np.full(self.draws, np.nan)
         if self.report.multi_label and name in ("balanced_accuracy", "mcc", "kappa"):
             return np.full(self.draws, np.nan)
         exact_match = self.report.multi_label and name == "accuracy"

@@ -5,19 +5,35 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from tltoolkit.evaluation.decided import words
+
 if TYPE_CHECKING:
     from tltoolkit.evaluation.report import Report
 
 FEW_ROWS = 200  # below this the 95 % interval of an accuracy can be 14 points wide and more
 FEW_OF_A_CLASS = 10
 _SHOWN = 5
+_UNANSWERED = "no image of the class was answered"
 
 _ONE_LABEL_ONLY = ("balanced_accuracy", "mcc", "kappa")
+_SCALARS = (
+    "accuracy",
+    "top_5_accuracy",
+    "f1_micro",
+    "f1_weighted",
+    "log_loss",
+    "brier",
+    "ece",
+    "mce",
+)
+_PER_CLASS = ("precision", "recall", "specificity", "f1", "average_precision", "roc_auc")
 _MEANS = ("precision_macro", "recall_macro", "f1_macro", "average_precision_macro", "roc_auc_macro")
 
 
 def undefined(report: "Report") -> dict[str, str]:
     """Figure -> reason, for every scalar and every class whose figure is NaN."""
+    if not len(report.labels):
+        return dict.fromkeys(_every_figure(report), "no image was answered")
     reasons = {}
     for name in _ONE_LABEL_ONLY:
         if report.multi_label:
@@ -37,15 +53,22 @@ def undefined(report: "Report") -> dict[str, str]:
     return reasons
 
 
+def _every_figure(report: "Report") -> list[str]:
+    """The names of all figures, of those of a class with it."""
+    of_a_class = [f"{name}[{label}]" for label in report.class_names for name in _PER_CLASS]
+    return [*_SCALARS, *_ONE_LABEL_ONLY, *_MEANS, *of_a_class]
+
+
 def _of_class(report: "Report", c: int) -> dict[str, str]:
     reasons = {}
     if report.counts.predicted[c] == 0:
         reasons["precision"] = "the class was never predicted"
     if report.support[c] == 0:
-        reasons["recall"] = "the class has no images here"
+        answered = report.raw is None or not report.raw.support[c]
+        reasons["recall"] = "the class has no images here" if answered else _UNANSWERED
         reasons["average_precision"] = reasons["roc_auc"] = reasons["recall"]
         if report.counts.predicted[c] == 0:
-            reasons["f1"] = "the class has no images here and was never predicted"
+            reasons["f1"] = reasons["recall"] + " and was never predicted"
     if report.support[c] == len(report.labels):
         reasons["specificity"] = reasons["roc_auc"] = "every image is of the class"
     return reasons
@@ -54,16 +77,18 @@ def _of_class(report: "Report", c: int) -> dict[str, str]:
 def notes(report: "Report") -> tuple[str, ...]:
     """Sentences on small test sets, on rare, absent and never predicted classes."""
     n = len(report.labels)
-    found = []
+    found = [*words(report)]
+    if not n:
+        return tuple(found)
     if n < FEW_ROWS:
         found.append(f"Small test set: with {n} images every figure is uncertain, see intervals.")
     few = (report.support > 0) & (report.support < FEW_OF_A_CLASS)
     if few.any():
         found.append(f"Fewer than {FEW_OF_A_CLASS} images: {_names(report, few)}.")
-    absent = report.support == 0
+    absent = report.support == 0 if report.raw is None else report.raw.support == 0
     if absent.any():
         found.append(f"No images, recall and ranking undefined: {_names(report, absent)}.")
-    never = (report.counts.predicted == 0) & ~absent
+    never = (report.counts.predicted == 0) & (report.support > 0)
     if never.any():
         found.append(f"Never predicted, precision undefined: {_names(report, never)}.")
     return tuple(found)

@@ -22,7 +22,8 @@ const whole = (value) => value.toLocaleString("en-US");
 const range = (pair) => (pair && pair[0] !== null ? `${figure(pair[0])} – ${figure(pair[1])}` : "");
 
 function drawSummary() {
-  at("size").textContent = `${whole(data.rows)} images, ${whole(data.classes.length)} classes`
+  const images = data.decided ? `${whole(data.rows)} of ${whole(data.asked)} images answered` : `${whole(data.rows)} images`;
+  at("size").textContent = `${images}, ${whole(data.classes.length)} classes`
     + (data.multiLabel ? ", several labels per image" : "");
   for (const section of document.querySelectorAll("main section:not([hidden])")) {
     at("nav").append(element("a", { href: "#" + section.id }, section.querySelector("h2").textContent));
@@ -39,9 +40,11 @@ function drawSummary() {
   const columns = [data.scalars.slice(0, half), data.scalars.slice(half)].map((part) =>
     element("table", { class: "wide" }, element("caption", {}, "Figures of the whole test set"),
       element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "Figure"),
-        element("th", { scope: "col" }, "Value"), element("th", { scope: "col" }, "95 % interval"))),
+        element("th", { scope: "col" }, "Value"), element("th", { scope: "col" }, "95 % interval"),
+        data.decided ? element("th", { scope: "col" }, "Raw, before the decision") : null)),
       element("tbody", {}, ...part.map((scalar) => element("tr", {}, element("th", { scope: "row" }, scalar.label),
-        element("td", {}, figure(scalar.value)), element("td", {}, range(scalar.interval) || "–"))))));
+        element("td", {}, figure(scalar.value)), element("td", {}, range(scalar.interval) || "–"),
+        data.decided ? element("td", {}, figure(scalar.raw)) : null)))));
   at("scalars").append(element("div", { class: "columns" }, ...columns));
 }
 

@@ -35,6 +35,8 @@ def page_data(report: "Report", title: str, run: Mapping[str, Any] | None) -> di
         "multiLabel": report.multi_label,
         "undefined": report.undefined,
         "notes": report.notes,
+        "asked": report.asked,
+        "decided": report.raw is not None,
         "scalars": _scalars(report),
         "headline": HEADLINE,
         "perClass": _per_class(report),
@@ -97,7 +99,13 @@ def _short(values: FloatArray, digits: int = 4) -> list[Any]:
 def _scalars(report: "Report") -> list[dict[str, Any]]:
     intervals = scalar_intervals(report)
     return [
-        {"name": name, "label": label, "value": value, "interval": plain(intervals.get(name))}
+        {
+            "name": name,
+            "label": label,
+            "value": value,
+            "interval": plain(intervals.get(name)),
+            "raw": None if report.raw is None else plain(getattr(report.raw, name)),
+        }
         for name, label in SCALARS.items()
         if (value := plain(getattr(report, name))) is not None or name != "top_5_accuracy"
     ]
@@ -183,7 +191,8 @@ def _reliability(report: "Report") -> dict[str, Any]:
 
 def _coverage(report: "Report") -> dict[str, Any]:
     curve = report.coverage_curve()
-    kept = np.unique(np.linspace(0, len(curve.coverage) - 1, 2 * CURVE_POINTS).astype(int))
+    last = len(curve.coverage) - 1
+    kept = np.unique(np.linspace(0, last, 2 * CURVE_POINTS if last >= 0 else 0).astype(int))
     return {
         "coverage": _short(curve.coverage[kept]),
         "accuracy": _short(curve.accuracy[kept]),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tltoolkit import _writing
 from tltoolkit._checks import fail, integer, number, one_of
-from tltoolkit.evaluation import calibration, errors, notes, scores
+from tltoolkit.evaluation import calibration, decided, errors, notes, scores
 from tltoolkit.evaluation.decision import Decision
 from tltoolkit.evaluation.figures import Figures
 from tltoolkit.evaluation.inputs import check_class_names, check_predictions
@@ -28,15 +28,22 @@ Image = Callable[[int], npt.NDArray[np.uint8]]
 class Report(Figures):
     """What a model achieved on a test set. Make one with `Report.from_predictions`.
 
-    It keeps labels and probabilities and never an image.
+    It keeps labels and probabilities and never an image. A report of answers (see `decide`) has
+    the rows that were answered alone, and the raw report of all rows beside.
 
     Attributes:
         names: N names of the rows, such as file names, or None.
         image: a function i -> (H, W, 3) uint8 RGB image of row i, for galleries, or None.
+        raw: the report of all rows before the decision; None where this is one.
+        decision: what made answers of the probabilities, or None.
+        answered: (N,) the row of `raw` that each row is, or None.
     """
 
     names: tuple[str, ...] | None = None
     image: Image | None = None
+    raw: "Report | None" = None
+    decision: decided.Decides | None = None
+    answered: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def from_predictions(
@@ -48,6 +55,7 @@ class Report(Figures):
         multi_label: bool | None = None,
         names: Sequence[str] | None = None,
         image: Image | None = None,
+        decision: decided.Decides | None = None,
     ) -> "Report":
         """The report of N predictions.
 
@@ -59,6 +67,8 @@ class Report(Figures):
             multi_label: None decides by the shape of `y_true`.
             names: N names of the rows.
             image: a function i -> (H, W, 3) uint8 RGB image of row i.
+            decision: what makes answers of the probabilities, see `decide`; None scores the
+                probabilities themselves.
 
         Raises:
             ValueError: if the values are not labels and probabilities of that kind.
@@ -66,7 +76,7 @@ class Report(Figures):
         labels, prob, several = check_predictions(y_true, y_prob, multi_label)
         if names is not None and len(names) != len(labels):
             raise fail("names", f"one name for each of the {len(labels)} rows", len(names))
-        return cls(
+        raw = cls(
             labels=labels,
             probabilities=prob,
             class_names=check_class_names(class_names, prob.shape[1]),
@@ -74,6 +84,7 @@ class Report(Figures):
             names=None if names is None else tuple(map(str, names)),
             image=image,
         )
+        return raw if decision is None else raw.decide(decision)
 
     @classmethod
     def pooled(cls, reports: "Sequence[Report]") -> "Report":
@@ -84,6 +95,8 @@ class Report(Figures):
         kinds = {(r.class_names, r.multi_label) for r in reports}
         if len(kinds) > 1:
             raise ValueError("`reports` must all have the same class names and kind of labels")
+        if any(r.raw is not None for r in reports):
+            raise fail("reports", "raw ones; of a report of answers give `report.raw`", reports)
         ends = np.cumsum(sizes)
 
         def image(i: int) -> npt.NDArray[np.uint8]:
@@ -195,10 +208,12 @@ class Report(Figures):
         costs: tuple[float, float] | None = None,
     ) -> Thresholds:
         """A threshold per class, best on these rows; see `thresholds.tune`."""
+        self._check_raw()
         return tune(self, metric, beta=beta, target=target, costs=costs)
 
     def fit_temperature(self) -> Temperature:
         """The temperature with the lowest log loss on these rows."""
+        self._check_raw()
         return fit_temperature(self)
 
     def apply(
@@ -208,11 +223,41 @@ class Report(Figures):
 
         They are given by `thresholds`; if None by the highest probability, for multi-label 0.5.
         """
+        self._check_raw()
         decision = Decision(
             temperature=temperature, thresholds=thresholds, multi_label=self.multi_label
         )
         answers = decision.decide(self.probabilities)
         return replace(self, probabilities=answers.probabilities, decided=answers.labels)
+
+    def decide(self, decision: decided.Decides) -> "Report":
+        """The report of the answers that a decision gives to these rows.
+
+        Every figure is of the rows that are answered; `coverage` says how many those are, and
+        `raw` is this report. All are NaN where none is.
+
+        Raises:
+            ValueError: for a decision of another kind of labels or number of classes, or where
+                this is a report of answers already.
+        """
+        return decided.decided(self, decision)
+
+    @property
+    def asked(self) -> int:
+        """The number of rows, those included that a decision left unanswered."""
+        return len(self.labels if self.raw is None else self.raw.labels)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the rows that are answered, 0..1."""
+        return len(self.labels) / self.asked
+
+    def _check_raw(self) -> None:
+        if self.raw is not None:
+            raise ValueError(
+                "temperature and thresholds are chosen on the raw report, `report.raw`: this one "
+                "is of answers that a decision has been applied to"
+            )
 
     @property
     def undefined(self) -> dict[str, str]:
@@ -263,6 +308,8 @@ class Report(Figures):
 
     def __repr__(self) -> str:
         size = f"{len(self.labels):,} images, {len(self.class_names)} classes"
+        if self.raw is not None:
+            size = f"{len(self.labels):,} of {self.asked:,} images answered, " + size.split(", ")[1]
         return f"Report({size}, accuracy {self.accuracy:.4f})"
 
     def __str__(self) -> str:

@@ -119,6 +119,8 @@ def counts_by_threshold(
     is_positive: npt.NDArray[np.bool_], score: FloatArray
 ) -> tuple[FloatArray, IntArray, IntArray]:
     """Falling distinct scores, and the true and false positives from each upwards."""
+    if not len(score):
+        return score, np.zeros(0, np.int64), np.zeros(0, np.int64)
     order = np.argsort(-score, kind="stable")
     ordered = score[order]
     last_of_ties = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(score) - 1)
@@ -132,7 +134,7 @@ def pr_curve(is_positive: npt.NDArray[np.bool_], score: FloatArray) -> PrCurve:
     return PrCurve(
         thresholds=thresholds[::-1],
         precision=np.append((true / (true + false))[::-1], 1.0),
-        recall=ratio(np.append(true[::-1], 0), true[-1]),
+        recall=ratio(np.append(true[::-1], 0), true[-1:].sum()),
     )
 
 
@@ -141,8 +143,8 @@ def roc_curve(is_positive: npt.NDArray[np.bool_], score: FloatArray) -> RocCurve
     thresholds, true, false = counts_by_threshold(is_positive, score)
     return RocCurve(
         thresholds=np.append(np.inf, thresholds),
-        false_positive_rate=ratio(np.append(0, false), false[-1]),
-        true_positive_rate=ratio(np.append(0, true), true[-1]),
+        false_positive_rate=ratio(np.append(0, false), false[-1:].sum()),
+        true_positive_rate=ratio(np.append(0, true), true[-1:].sum()),
     )
 
 

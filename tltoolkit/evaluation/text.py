@@ -53,9 +53,13 @@ _HEADINGS = ("precision", "recall", "F1", "avg prec", "ROC-AUC", "support")
 def report_dict(report: "Report") -> dict[str, Any]:
     """Every figure as plain Python values; undefined ones are None, their reasons listed."""
     bins, coverage = report.reliability, report.coverage_curve()
+    raw = report.raw
     return {
         "format": _FORMAT,
         "rows": len(report.labels),
+        "asked": report.asked,
+        "coverage": report.coverage,
+        "decision": None if report.decision is None else plain(report.decision.to_dict()),
         "class_names": list(report.class_names),
         "multi_label": report.multi_label,
         "notes": list(report.notes),
@@ -68,7 +72,19 @@ def report_dict(report: "Report") -> dict[str, Any]:
         "most_confused": [asdict(pair) for pair in report.most_confused()],
         "top_losses": [asdict(row) for row in report.top_losses()],
         "reliability": plain(asdict(bins)),
-        "coverage_area": coverage.area,
+        "coverage_area": plain(coverage.area),
+        "raw": None if raw is None else _raw_dict(raw),
+    }
+
+
+def _raw_dict(report: "Report") -> dict[str, Any]:
+    """The figures before the decision, of all rows."""
+    return {
+        "rows": len(report.labels),
+        "scalars": {name: plain(getattr(report, name)) for name in SCALARS},
+        "per_class": {name: plain(getattr(report, name)) for name in PER_CLASS},
+        "undefined": report.undefined,
+        "confusion": plain(report.confusion),
     }
 
 
@@ -118,7 +134,10 @@ def save_json(report: "Report", directory: Path) -> Path:
 def report_text(report: "Report") -> str:
     """The report as a table for the terminal."""
     width = max(12, *(len(name) for name in report.class_names))
-    lines = [f"{len(report.labels):,} images, {len(report.class_names)} classes", ""]
+    images = f"{len(report.labels):,} images"
+    if report.raw is not None:
+        images = f"{len(report.labels):,} of {report.asked:,} images answered"
+    lines = [f"{images}, {len(report.class_names)} classes", ""]
     lines += [_line("", _HEADINGS, width)]
     columns = [getattr(report, name) for name in _COLUMNS]
     for c, name in enumerate(report.class_names):
@@ -126,6 +145,8 @@ def report_text(report: "Report") -> str:
         lines.append(_line(name, [*cells, f"{report.support[c]:,}"], width))
     averages = [_cell(report.average(name, "macro")) for name in _COLUMNS]
     lines += ["", _line("macro mean", [*averages, f"{report.support.sum():,}"], width), ""]
+    if report.raw is not None:
+        lines += [f"{'':<28}{'answers':>9}{'raw':>9}"]
     lines += [_scalar_line(report, name) for name in SCALARS]
     if report.notes:
         lines += ["", *report.notes]
@@ -134,6 +155,9 @@ def report_text(report: "Report") -> str:
 
 def _scalar_line(report: "Report", name: str) -> str:
     line = f"{SCALARS[name]:<28}{_cell(getattr(report, name)):>7}"
+    if report.raw is not None:
+        figures = (_cell(getattr(one, name)) for one in (report, report.raw))
+        line = f"{SCALARS[name]:<28}" + "".join(f"{figure:>9}" for figure in figures)
     if name not in _WITH_INTERVAL or not _affordable(report, name):
         return line
     low, high = report.interval(name, LEVEL)

@@ -1,0 +1,100 @@
+"""A report of answers: what a decision makes of probabilities, with the raw figures beside."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from tltoolkit._checks import fail
+from tltoolkit.evaluation.decision import Answers
+from tltoolkit.evaluation.inputs import FloatArray
+
+if TYPE_CHECKING:
+    from tltoolkit.evaluation.report import Image, Report
+
+
+class Decides(Protocol):
+    """What stands between probabilities and answers, such as a `Decision`."""
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels."""
+        ...
+
+    def decide(self, prob: FloatArray) -> Answers:
+        """Answers to (N, C) probabilities."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        ...
+
+
+def decided(report: "Report", decision: Decides) -> "Report":
+    """The report of the answers that a decision gives to the rows of a raw report."""
+    if report.raw is not None:
+        rule = "given to the raw report, `report.raw`: this one has been decided already"
+        raise fail("decision", rule, decision)
+    if decision.multi_label != report.multi_label:
+        raise fail("decision", f"one with multi_label={report.multi_label}", decision)
+    answers = decision.decide(report.probabilities)
+    kept = np.flatnonzero(~answers.abstained)
+    image, names = report.image, report.names
+    return replace(
+        report,
+        labels=report.labels[kept],
+        probabilities=answers.probabilities[kept],
+        decided=answers.labels[kept],
+        names=None if names is None else tuple(names[i] for i in kept),
+        image=None if image is None else _of_rows(image, kept),
+        raw=report,
+        decision=decision,
+        answered=kept,
+    )
+
+
+def _of_rows(image: "Image", rows: Any) -> "Image":
+    return lambda i: image(int(rows[i]))
+
+
+def words(report: "Report") -> tuple[str, ...]:
+    """What was decided and how many rows were answered, in sentences; none for a raw report."""
+    if report.raw is None or report.decision is None:
+        return ()
+    n, asked = len(report.labels), report.asked
+    if n == asked:
+        said = f"All {asked:,} images are answered."
+    elif n:
+        said = (
+            f"{n:,} of {asked:,} images are answered (coverage {report.coverage:.1%}), "
+            "the figures are of those; the classifier abstains from the others."
+        )
+    else:
+        said = f"The classifier abstains from all {asked:,} images: there is no answer to score."
+    unanswered = (report.raw.support > 0) & (report.support == 0)
+    names = [report.class_names[c] for c in np.flatnonzero(unanswered)] if n else []
+    none = (f"Not one image answered: {', '.join(names[:5])}{' ...' * (len(names) > 5)}.",)
+    return (f"Decided by {rule_text(report)}.", said, *(none if names else ()))
+
+
+def rule_text(report: "Report") -> str:
+    """A decision in words."""
+    told = report.decision.to_dict() if report.decision is not None else {}
+    parts = []
+    if told.get("temperature"):
+        parts.append(f"temperature {told['temperature']['value']:.4g}")
+    if told.get("prior"):
+        shares = zip(report.class_names, told["prior"]["wanted"], strict=True)
+        parts.append("class shares " + _listed([f"{name} {share:.3g}" for name, share in shares]))
+    if told.get("thresholds"):
+        values = zip(report.class_names, told["thresholds"]["values"], strict=True)
+        parts.append("thresholds " + _listed([f"{name} {value:.3g}" for name, value in values]))
+    if told.get("abstention"):
+        parts.append(f"abstention below {told['abstention']['threshold']:.4g}")
+    usual = "0.5 for each class" if report.multi_label else "the highest probability"
+    return ", ".join(parts) or usual
+
+
+def _listed(items: list[str]) -> str:
+    more = f" and {len(items) - 5} more" if len(items) > 5 else ""
+    return "(" + ", ".join(items[:5]) + more + ")"
