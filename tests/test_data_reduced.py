@@ -156,3 +156,23 @@ def test_a_source_that_knows_nothing_of_it_is_asked_as_before(data: Any) -> None
             return decode(source.path(3))
 
     np.testing.assert_array_equal(labels.reader(Bare(), SIDE)(0), decode(source.path(3)))
+
+
+def test_damage_is_found_at_every_scale_or_at_none() -> None:
+    """What `check` has passed at reduced scale can be read whole."""
+    rng, original = np.random.default_rng(0), jpeg(photo(0, 72, 64))
+    outcomes: list[bool] = []
+    for i in range(400):
+        content = bytearray(original)
+        for place in rng.integers(0, len(content) if i % 2 else 700, 1 + i % 8):
+            content[place] = rng.integers(0, 256)
+        readable = []
+        for side in (None, 4, 16):
+            try:
+                decode(bytes(content), side=side)
+                readable.append(True)
+            except tl.data.ImageError:
+                readable.append(False)
+        assert len(set(readable)) == 1, (i, readable)
+        outcomes.append(readable[0])
+    assert 50 < sum(outcomes) < 350
