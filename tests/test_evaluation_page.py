@@ -362,7 +362,8 @@ def test_curves_stand_out_from_the_page(page, scheme):
     page.refresh()
     colours, paper = page.execute_script(
         "const rgb = (text) => { const c = document.createElement('canvas').getContext('2d');"
-        "c.fillStyle = text; c.fillRect(0, 0, 1, 1); return [...c.getImageData(0, 0, 1, 1).data]; };"
+        "c.fillStyle = text; c.fillRect(0, 0, 1, 1);"
+        "return [...c.getImageData(0, 0, 1, 1).data]; };"
         "const traces = [...document.querySelectorAll('.js-plotly-plot')].flatMap((p) => p.data);"
         "return [traces.map((t) => [(t.mode === 'markers' ? t.marker : t.line).color,"
         " t.opacity ?? 1]).map(([c, o]) => [rgb(c), o]),"

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tltoolkit import _checks
 from tltoolkit.data import ImageData
 from tltoolkit.data.images import check_image_data
 from tltoolkit.evaluation import Report
 from tltoolkit.inference import evaluate
+from tltoolkit.network import fresh
 from tltoolkit.train import fine_tune
 
 # Each fold's training images give up one part in so many to pick the best epoch by.
@@ -78,8 +78,7 @@ def cross_validate(
         ValueError: A class with fewer different images than folds; what `fine_tune` raises.
     """
     check_image_data(data)
-    if not callable(build):
-        raise _checks.fail("build", "a function that makes a new model", build)
+    build = fresh(build)
     reports = []
     for number, fold in enumerate(data.check().kfold(n_splits, seed), 1):
         assert fold.val is not None

@@ -118,4 +118,3 @@ def _check_room(target: Path, needed: int, what: str) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     return _files.parse_json(_files.read(path), path)
-

@@ -1,5 +1,6 @@
 """imbalanced-learn: its samplers of rows, and those that make new rows of features."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,24 @@ SYNTHETIC = {
     "svm_smote": "SVMSMOTE",
     "adasyn": "ADASYN",
 }
+
+
+# Neighbours that imbalanced-learn's own settings ask for among the rows of a class, and one.
+FEWEST = 6
+
+
+def check_enough(counts: npt.NDArray[Any], sampler: Any, names: Sequence[str]) -> None:
+    """Raise ValueError if a class that a named method makes rows of has too few.
+
+    Args:
+        counts: Rows of each class, (C,).
+        sampler: As in `resample`; one of the user's own has settings of its own.
+        names: Of the classes.
+    """
+    few = [f"{names[c]} ({counts[c]:g})" for c in np.flatnonzero(counts < FEWEST)]
+    if isinstance(sampler, str) and few and np.ptp(counts):
+        rule = f"used where every class has at least {FEWEST} rows, so that rows have neighbours"
+        raise _checks.fail("features", f"{rule}; too few: {', '.join(few)}", sampler)
 
 
 def check_sampler(name: str, sampler: Any) -> None:
@@ -67,7 +86,13 @@ def resample(
     if values.ndim != 1 or rows.ndim != 2 or len(rows) != len(values):
         rule = "(N, F) beside class numbers (N,)"
         raise _checks.fail("features", rule, (rows.shape, values.shape))
-    made, classes = _seeded(_named(sampler), seed, 0).fit_resample(rows, values)
+    counts = np.bincount(values)
+    check_enough(counts[counts > 0], sampler, [str(c) for c in np.flatnonzero(counts)])
+    try:
+        made, classes = _seeded(_named(sampler), seed, 0).fit_resample(rows, values)
+    except (ValueError, RuntimeError) as error:
+        rule = f"another one for these rows, since it says: {' '.join(str(error).split())}"
+        raise _checks.fail("sampler", rule, sampler) from error
     return np.asarray(made, np.float32), np.asarray(classes, np.int64)
 
 

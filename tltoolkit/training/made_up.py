@@ -7,6 +7,7 @@ import numpy as np
 
 from tltoolkit import _checks, freezing
 from tltoolkit.imbalance import Correction, resample
+from tltoolkit.imbalance.synthetic import check_enough
 from tltoolkit.network import Network
 from tltoolkit.stages import Stage
 
@@ -53,6 +54,9 @@ def check_stage(
     tensor: Any = None
     if network.output is not None and stage.cache_views != 0:
         tensor = freezing.boundary(network.model, plan)
+    if stage.cache_views in (None, 1):
+        # Versions of an image that are stored are rows of their own.
+        check_enough(correction.counts, correction.imbalance.features, correction.class_names)
     if tensor is None or len(tensor.shape) != 2:
         rule = (
             f"None for stage {stage.name!r}, which trains more than a head on stored vectors of "
