@@ -10,6 +10,8 @@ from typing import Any
 def fail(name: str, rule: str, value: Any) -> ValueError:
     """The error for a value that breaks a rule; the caller raises it."""
     shown = repr(value)
+    if "\n" in shown:  # an array's rows
+        shown = " ".join(shown.split())
     if len(shown) > 200:
         shown = shown[:197] + "..."
     return ValueError(f"`{name}` must be {rule}. Received: {name}={shown}")
@@ -72,5 +74,9 @@ def _bounds(
     below: float | None = None,
 ) -> str:
     pairs = ((">=", low), (">", above), ("<=", high), ("<", below))
-    limits = [f"{sign} {limit:g}" for sign, limit in pairs if limit is not None]
+    limits = [
+        f"{sign} {limit}" if isinstance(limit, int) else f"{sign} {limit:g}"
+        for sign, limit in pairs
+        if limit is not None
+    ]
     return " " + " and ".join(limits) if limits else ""

@@ -76,13 +76,19 @@ def load(directory: str | Path) -> Predictor:
         ValueError: A file was changed or does not fit, or `directory` is a model of another
             origin; the message names the file.
     """
+    _checks.instance("directory", directory, (str, os.PathLike), "the path of a saved classifier")
     source = _files.local(directory)
     if source.suffix in (".h5", ".keras") and source.is_file():
         raise ValueError(f"{source} is a file, not a saved classifier's directory; {_FOREIGN_SAY}")
+    if source.is_file():
+        raise ValueError(
+            f"{source} is a file, not a saved classifier's directory; load that, and ask it about "
+            "images by predict"
+        )
     if (source / FOREIGN).is_file():
         raise ValueError(f"{source / FOREIGN} is a model of your own; {_FOREIGN_SAY}")
     if not os.path.lexists(source / MANIFEST):
-        why = f"{MANIFEST} is missing"
+        why = f"{MANIFEST} is missing" if source.is_dir() else "there is no such directory"
         if (source / claiming.STARTED).is_file():
             why = "its run is not finished; the same fine_tune call goes on with it"
         raise FileNotFoundError(f"no saved classifier in {source}: {why}")
@@ -97,6 +103,7 @@ def load(directory: str | Path) -> Predictor:
 
 def claim(directory: str | Path) -> Path:
     """Create a directory for this run alone; one that holds anything is refused."""
+    _checks.instance("directory", directory, (str, os.PathLike), "a path")
     target = _files.local(directory)
     if target.is_dir() and any(target.iterdir()):
         raise FileExistsError(f"{target} holds files already; name a new or empty directory")

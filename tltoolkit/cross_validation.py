@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tltoolkit import _checks
 from tltoolkit.data import ImageData
 from tltoolkit.data.dealing import units
 from tltoolkit.data.folds import set_aside
 from tltoolkit.data.images import check_image_data
 from tltoolkit.evaluation import Report
 from tltoolkit.inference import evaluate
+from tltoolkit.network import fresh
 from tltoolkit.train import fine_tune
 
 # Share of each fold's training images that picks the best epoch.
@@ -81,8 +81,7 @@ def cross_validate(
         ValueError: A class with fewer different images than folds; what `fine_tune` raises.
     """
     check_image_data(data)
-    if not callable(build):
-        raise _checks.fail("build", "a function that makes a new model", build)
+    build = fresh(build)
     reports = []
     for number, fold in enumerate(data.check().kfold(n_splits, seed), 1):
         assert fold.val is not None

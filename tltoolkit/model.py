@@ -1,7 +1,7 @@
 """A classifier as one flat functional model: pixels 0..255 in, probabilities out."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,9 @@ class Settings:
         if self.trunk is not None:
             _checks.one_of("trunk", self.trunk, found.blocks)
             kept = found.blocks[: found.blocks.index(self.trunk) + 1]
-        _checks.instance("spatial_dropout", self.spatial_dropout, Mapping, "block names to rates")
+        rule = "a mapping from block name to rate, such as {'block4': 0.2}"
+        _checks.instance("spatial_dropout", self.spatial_dropout, Mapping, rule)
+        object.__setattr__(self, "spatial_dropout", dict(self.spatial_dropout))
         for block, rate in self.spatial_dropout.items():
             _checks.one_of("spatial_dropout", block, kept)
             _checks.number(f"spatial_dropout[{block!r}]", rate, 0, below=1)
@@ -130,10 +132,10 @@ def build_classifier(
         raise _checks.fail("class_names", "the names of the classes, as data.class_names", None)
     settings = Settings(
         backbone=backbone,
-        class_names=tuple(class_names) if not isinstance(class_names, str) else class_names,  # type: ignore[arg-type]
+        class_names=class_names,  # type: ignore[arg-type] # becomes a tuple once it is checked
         image_size=image_size if image_size is not None else backbones.get(backbone).image_size,
         head=heads.checked(head if head is not None else Head()),
-        spatial_dropout=dict(spatial_dropout or {}),
+        spatial_dropout={} if spatial_dropout is None else spatial_dropout,
         trunk=trunk,
         multi_label=multi_label,
         seed=seed,
@@ -284,8 +286,10 @@ def _last_layers(settings: Settings, model: Any) -> dict[str, str]:
 def _class_names(names: Any, multi_label: bool) -> tuple[str, ...]:
     least = 1 if multi_label else 2
     rule = f"a sequence of {least} or more different, non-empty strings"
-    if isinstance(names, str) or not isinstance(names, Sequence):
+    # A set has no order, and a text is a sequence of letters.
+    if isinstance(names, (str, bytes, set, frozenset)) or not isinstance(names, Iterable):
         raise _checks.fail("class_names", rule, names)
+    names = tuple(names)
     good = all(isinstance(name, str) and name for name in names)
     if not good or len(names) < least or len(set(names)) < len(names):
         raise _checks.fail("class_names", rule, names)

@@ -1,7 +1,7 @@
 """A plan of training: stages in a row, each saying what trains, how long and at what rate."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -136,7 +136,8 @@ class Stage:
 
     def _check_rate(self) -> None:
         if isinstance(self.learning_rate, str):
-            _checks.one_of("learning_rate", self.learning_rate, [AUTO])
+            if self.learning_rate != AUTO:
+                raise _checks.fail("learning_rate", "a number > 0 or 'auto'", self.learning_rate)
             if self.optimizer == LBFGS:
                 rule = "a number with optimizer='lbfgs', which has no rate to find"
                 raise _checks.fail("learning_rate", rule, self.learning_rate)
@@ -159,9 +160,12 @@ class Plan:
     stages: tuple[Stage, ...]
 
     def __post_init__(self) -> None:
+        rule = "a sequence of tl.Stage, as in tl.Plan((stage,))"
+        if isinstance(self.stages, str) or not isinstance(self.stages, Iterable):
+            raise TypeError(str(_checks.fail("stages", rule, self.stages)))
         object.__setattr__(self, "stages", tuple(self.stages))
         for stage in self.stages:
-            _checks.instance("stages", stage, Stage, "a sequence of tl.Stage")
+            _checks.instance("stages", stage, Stage, rule)
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
             raise _checks.fail("stages", "at least one stage, with names that differ", names)

@@ -1,6 +1,7 @@
 """fine_tune: check everything, run the stages, keep the best epoch."""
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -125,6 +126,8 @@ def fine_tune(
     _checks.integer("batch_size", batch_size, 1)
     _checks.integer("seed", seed, 0, 2**31 - 1)
     verbose = saying.level(verbose)
+    if run_dir is not None:
+        _checks.instance("run_dir", run_dir, (str, os.PathLike), "a path or None")
     _checks.one_of("resume", resume, [True, False, run_dirs.FORCE])
     _check_save_freq(save_freq, run_dir)
     network = network_for(model, data, from_logits)
@@ -282,6 +285,7 @@ def plan_of(plan: str | Plan, network: Network) -> tuple[Plan, str]:
     """The stages that `plan` begins with in `fine_tune`, and why; "auto" has more later."""
     if isinstance(plan, Plan):
         return plan, "the plan was given"
+    _checks.instance("plan", plan, str, "a name, or a tl.Plan such as tl.Plan((stage,))")
     _checks.one_of("plan", plan, ["auto", *plans.PLANS])
     if plan == "auto":
         return plans.first(linear_head(network) is not None), ""

@@ -137,6 +137,8 @@ def _like_image(path: str) -> bool:
             start = file.read(16)  # what Pillow tells a format by
     except OSError:
         return False
+    if start.isascii() and start.decode("ascii").isprintable():
+        return False  # a text may begin with BM, which is all that Pillow asks of a BMP file
     accepts = [Image.OPEN[name][1] for name in decoding.FORMATS if name in Image.OPEN]
     return any(accept is not None and accept(start) is True for accept in accepts)
 

@@ -12,6 +12,8 @@ OPERANDS = {
     "directory": "RUN",
     "val + test": "--val + --test",
     "class_names": "the classes in DIR",
+    # What the methods of imbalance are called in Python.
+    **dict.fromkeys(("loss", "features", "sampling", "adjust"), "--imbalance"),
 }
 
 

@@ -1,6 +1,6 @@
 """Images that are in memory already."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,8 +54,11 @@ def from_arrays(
     check_settings(val, test, seed)
     _checks.one_of("multi_label", multi_label, (None, True, False))
     _check_images(images)
-    if isinstance(class_names, str):
-        raise _checks.fail("class_names", "a sequence of names", class_names)
+    rule = "a sequence of names in the order of the class numbers"
+    if class_names is not None and (
+        isinstance(class_names, (str, set)) or not isinstance(class_names, Iterable)
+    ):
+        raise _checks.fail("class_names", rule, class_names)
     numbers, names = numbered(_label_array(labels, len(images)), class_names, multi_label)
     return assemble(
         Arrays(images),
@@ -95,15 +98,30 @@ def check_pixels(name: str, array: NDArray[Any], shapes: tuple[str, str], batch:
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise ValueError(f"`{name}` holds NaN or infinite pixels; pixels must be uint8, 0..255")
     if array.dtype != np.uint8:
+        low, high = (array.min(), array.max()) if array.size else (0, 0)
         raise TypeError(
-            f"`{name}` must be uint8 with values 0..255. Received: dtype {array.dtype}; "
-            "convert values 0..1 with np.rint(images * 255).astype('uint8')"
+            f"`{name}` must be uint8 with values 0..255. Received: {array.dtype} from {low:.4g} "
+            f"to {high:.4g}; {_conversion(array.dtype, float(low), float(high))}"
         )
     shape = array.shape[batch:]
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))) or 0 in shape:
         raise ValueError(
             f"`{name}` must have the shape {shapes[0]} or {shapes[1]}. Received: {array.shape}"
         )
+
+
+def _conversion(dtype: Any, low: float, high: float) -> str:
+    """How values of this range become pixels."""
+    if np.issubdtype(dtype, np.bool_):
+        return "convert with images.astype('uint8') * 255"
+    if np.issubdtype(dtype, np.floating):
+        if low >= 0 and high <= 1:
+            return "convert values 0..1 with np.rint(images * 255).astype('uint8')"
+        if -1 <= low < 0 < high <= 1:
+            return "convert values -1..1 with np.rint((images + 1) * 127.5).astype('uint8')"
+    if low >= 0 and high <= 255:
+        return "convert values 0..255 with np.rint(images).astype('uint8')"
+    return "scale them to 0..255, and convert with np.rint(images).astype('uint8')"
 
 
 def _label_array(labels: ArrayLike, count: int) -> NDArray[Any]:

@@ -1,6 +1,6 @@
 """Where to draw the line: a threshold per class, chosen on validation, applied to test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -133,8 +133,9 @@ def _check_settings(metric: str, beta: Any, target: Any, costs: Any) -> None:
     if target is not None:
         number("target", target, above=0, high=1)
     if costs is not None:
-        if len(costs) != 2:
-            raise fail("costs", "(cost of a false positive, cost of a false negative)", costs)
+        if not isinstance(costs, Sequence) or isinstance(costs, str) or len(costs) != 2:
+            rule = "two numbers: (cost of a false positive, cost of a false negative)"
+            raise fail("costs", rule, costs)
         for cost in costs:
             number("costs", cost, 0)
 

@@ -105,7 +105,8 @@ class Imbalance:
     def check_labels(self, multi_label: bool) -> None:
         """Raise ValueError where a method does not know this kind of labels."""
         if self.loss == "asymmetric" and not multi_label:
-            raise _checks.fail("loss", "another one, since 'asymmetric' is for multi-label", "")
+            rule = "one for single labels, such as 'focal' ('asymmetric' is for multi-label data)"
+            raise _checks.fail("loss", rule, self.loss)
         if not multi_label:
             return
         if self.loss == "ldam":

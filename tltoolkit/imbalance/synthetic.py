@@ -71,7 +71,11 @@ def resample(
         rule = "(N, F) beside class numbers (N,)"
         raise _checks.fail("features", rule, (rows.shape, values.shape))
     counts = np.bincount(values)
-    made, classes = _seeded(_named(sampler, counts), seed, 0).fit_resample(rows, values)
+    try:
+        made, classes = _seeded(_named(sampler, counts), seed, 0).fit_resample(rows, values)
+    except (ValueError, RuntimeError) as error:
+        rule = f"another one for these rows, since it says: {' '.join(str(error).split())}"
+        raise _checks.fail("sampler", rule, sampler) from error
     if isinstance(sampler, str):
         _check_made(sampler, counts, np.bincount(classes, minlength=len(counts)))
     return np.asarray(made, np.float32), np.asarray(classes, np.int64)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
 
 from tltoolkit import _checks
@@ -17,6 +16,7 @@ from tltoolkit.evaluation.intervals import (
     join_counts,
     row_weights,
 )
+from tltoolkit.network import fresh
 from tltoolkit.stages import Plan
 from tltoolkit.tune import power_law
 from tltoolkit.tune.heads import heads, trainings
@@ -185,9 +185,7 @@ def learning_curve(
         ValueError: An argument out of range, a size larger than the data; a model whose head is
             not one dense layer, without a plan. All before any training.
     """
-    # A model can be called too, but only makes scores.
-    if not callable(build) or isinstance(build, keras.Model):
-        raise _checks.fail("build", "a function that makes a new model", build)
+    build = fresh(build)
     check_image_data(data)
     _checks.integer("repeats", repeats, 2)
     _checks.one_of("on", on, ("val", "test"))
@@ -199,6 +197,8 @@ def learning_curve(
             raise _checks.fail("data", f"an ImageData with a {name} split", data)
     if plan is None and options:
         raise _checks.fail("options", "given with a plan alone", sorted(options))
+    if sizes is not None:
+        check_sizes(sizes, data.train)
     data = data.check()
     chosen = check_sizes(default_sizes(data.train) if sizes is None else sizes, data.train)
     orders = [nested(data.train, seed + repeat) for repeat in range(repeats)]
