@@ -35,7 +35,7 @@ LAYERS = (
         "optimizers",
     ),
     ("model", "outputs", "stages"),
-    ("network", "plans", "priors", "run", "surgery", "verified"),
+    ("builders", "network", "plans", "priors", "run", "surgery", "verified"),
     ("inference", "training"),
     ("predictor",),
     ("artifact", "foreign"),

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tltoolkit.builders import fresh
 from tltoolkit.data import ImageData
 from tltoolkit.data.dealing import units
 from tltoolkit.data.folds import set_aside
 from tltoolkit.data.images import check_image_data
 from tltoolkit.evaluation import Report
 from tltoolkit.inference import evaluate
-from tltoolkit.network import fresh
 from tltoolkit.train import fine_tune
 
 # Share of each fold's training images that picks the best epoch.

@@ -17,8 +17,8 @@ from tltoolkit.imbalance import Imbalance
 from tltoolkit.network import RGB
 from tltoolkit.plans import FAR, NEAR
 from tltoolkit.stages import LBFGS, Plan, Stage
-from tltoolkit.train import pipeline_of, plan_of
 from tltoolkit.training import correcting, features, gradient, objective, probe
+from tltoolkit.training.arguments import pipeline_of, plan_of
 from tltoolkit.training.caching import Features
 from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job, Task, task_of

@@ -1,7 +1,6 @@
 """One view of every classifier that can be trained or asked: ours and the user's own."""
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,40 +18,6 @@ LUMA = (19595, 38470, 7471)
 RGB, GREY = 3, 1
 # By more than so much no sum of float32 probabilities misses 1.
 ROUNDING = 1e-4
-
-
-def fresh(build: Any) -> Callable[[], Any]:
-    """`build`, with a look at what it makes: a model that has learned already spoils a score.
-
-    Raises:
-        ValueError: `build` is no function; and when called, one that gives weights again that
-            have changed since it gave them.
-    """
-    # A model can be called too, but only makes scores.
-    if not callable(build) or isinstance(build, keras.Model):
-        rule = "a function that makes a new model, such as lambda: tl.build_classifier(...)"
-        raise _checks.fail("build", rule, build)
-    before: dict[int, tuple[Any, bytes]] = {}
-
-    def made() -> Any:
-        model = build()
-        # The variables are held, as the place of one that is gone may be taken by another.
-        now = {id(v): (v, _content(v)) for v in getattr(model, "variables", ())}
-        if any(now[key][1] != before[key][1] for key in now.keys() & before.keys()):
-            rule = "a function that makes a new model each time, not one that has learned already"
-            raise _checks.fail("build", rule, build)
-        before.clear()
-        before.update(now)
-        return model
-
-    return made
-
-
-def _content(variable: Any) -> bytes:
-    # Random states go on from one training to the next.
-    if variable.name == "seed_generator_state":
-        return b""
-    return hashlib.sha256(np.ascontiguousarray(variable.numpy()).data).digest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ import psutil
 from tltoolkit import artifact
 from tltoolkit.callbacks import training_state
 from tltoolkit.data import ImageData
-from tltoolkit.training.stage import UNHASHED
+from tltoolkit.training import frozen
 
 FORMAT = 1
 SHOWN = 10
@@ -72,11 +72,9 @@ def fingerprint(split: Any, folder: str | None) -> str:
 def weights_of(model: Any) -> str:
     """The SHA-256 of a model's weights in their order, dropout rates and random states aside."""
     digest = hashlib.sha256()
-    for variable in training_state.model_variables(model):
-        if variable.name not in UNHASHED:
-            (value,) = training_state.values([variable])
-            digest.update(f"{value.shape} {value.dtype}".encode())
-            digest.update(np.ascontiguousarray(value).data)
+    for value in training_state.values(frozen.lasting(model)):
+        digest.update(f"{value.shape} {value.dtype}".encode())
+        digest.update(np.ascontiguousarray(value).data)
     return f"SHA-256 {digest.hexdigest()}"
 
 

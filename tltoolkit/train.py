@@ -2,28 +2,22 @@
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tltoolkit import _checks, freezing, plans, started
-from tltoolkit import augment as augmentation
+from tltoolkit import _checks, plans, started
 from tltoolkit import run_dir as run_dirs
-from tltoolkit.data import ImageData
 from tltoolkit.data.seen import Seen
-from tltoolkit.imbalance import Correction, Imbalance
+from tltoolkit.imbalance import Imbalance
 from tltoolkit.model import note_preparation
-from tltoolkit.network import Network
 from tltoolkit.run import Run, joined
 from tltoolkit.stages import Plan, Stage
-from tltoolkit.training import correcting, given, objective, saying, solving
-from tltoolkit.training.best import BEST_BY
+from tltoolkit.training import arguments, correcting, noting, saying
 from tltoolkit.training.caching import Examples, Features
 from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job
 from tltoolkit.training.progress import Progress, checkpoint_bytes
-from tltoolkit.training.solving import linear_head
 from tltoolkit.training.stage import run_stage
 from tltoolkit.training.trial import network_for
 
@@ -129,16 +123,13 @@ def fine_tune(
     if run_dir is not None:
         _checks.instance("run_dir", run_dir, (str, os.PathLike), "a path or None")
     _checks.one_of("resume", resume, [True, False, run_dirs.FORCE])
-    _check_save_freq(save_freq, run_dir)
+    arguments.check_save_freq(save_freq, run_dir)
     network = network_for(model, data, from_logits)
-    begun, why = plan_of(plan, network)
+    begun, why = arguments.plan_of(plan, network)
     correction = correcting.correction_of(imbalance, network, data, begun)
-    if plan == "auto" and correction.imbalance.features is not None:
-        rule = "'linear_probe', or another that trains a head only, with imbalance features"
-        raise _checks.fail("plan", rule, plan)
-    _check_stages(begun, network, data)
-    given.check(callbacks, _all_stages(plan, begun, correction, network), _logged(correction, data))
-    augmented = pipeline_of(augment, network.image_size, data.train.class_counts, seed)
+    arguments.check_stages(plan, begun, correction, network, data)
+    arguments.check_callbacks(callbacks, plan, begun, correction, network, data)
+    augmented = arguments.pipeline_of(augment, network.image_size, data.train.class_counts, seed)
     network, augmented = network.shown("augment", augmented)
     if run_dir is not None:
         network.preparation.to_dict("augment")  # what cannot be stored is found before any work
@@ -161,61 +152,77 @@ def fine_tune(
             seed=seed,
             correction=correction,
         )
-        settings = _settings(job, data)
-        seen = Seen.of(data).after(getattr(model, "tltoolkit_seen", None))
+        run = _Prepared(
+            model=model,
+            job=job,
+            plan=plan,
+            begun=begun,
+            why=why,
+            settings=noting.settings(job, data),
+            seen=Seen.of(data).after(getattr(model, "tltoolkit_seen", None)),
+        )
         if target is None:
-            with correcting.put_back_on_failure(model):
-                model.tltoolkit_seen = seen
-                return _train(model, job, plan, begun, why, Progress(), settings)
+            return _train(run, run.seen, Progress())
         asked = {
             "plan": plan if isinstance(plan, str) else plan.to_dict(),
             "augment": augment if isinstance(augment, str) else repr(augmented),
             started.START: started.weights_of(model),
+            **noting.details(job, from_logits),
         }
-        noted = started.record({**settings, **asked, **_details(job, from_logits)}, data)
-        if run_dirs.begin(target, noted, resume):
-            print(f"{target} holds this run, and it is finished: nothing is trained")
-            with correcting.put_back_on_failure(model):
-                return run_dirs.finished(target, model)
-        unfrozen = [stage.unfreeze for stage in begun] + ["all"] * (plan == "auto")
-        run_dirs.reserve(target, checkpoint_bytes(job, unfrozen))
-        seen = run_dirs.note_images(target, seen)
-        progress = Progress(target / run_dirs.CHECKPOINTS, save_freq)
-        with correcting.put_back_on_failure(model), progress.interrupts.caught():
-            model.tltoolkit_seen = seen
-            if progress.go_on(job) and verbose:
-                print(f"Going on with {target}, stage {len(progress.results) + 1}")
-            run = _train(model, job, plan, begun, why, progress, settings)
-            run = dataclasses.replace(run, run_dir=target)
-            run_dirs.finish(target, run)
-            return run
+        noted = started.record({**run.settings, **asked}, data)
+        if not run_dirs.begin(target, noted, resume):
+            return _in_directory(run, target, save_freq)
+        print(f"{target} holds this run, and it is finished: nothing is trained")
+        with correcting.put_back_on_failure(model):
+            return run_dirs.finished(target, model)
 
 
-def _train(
-    model: Any,
-    job: Job,
-    plan: str | Plan,
-    begun: Plan,
-    why: str,
-    progress: Progress,
-    settings: Mapping[str, Any],
-) -> Run:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """A run that has been checked and may begin.
+
+    Attributes:
+        model: The user's, not yet changed.
+        job: What all stages share.
+        plan: As it was asked for.
+        begun: The stages that it begins with.
+        why: Why these.
+        settings: What the run tells of them.
+        seen: The images of the run, and those that the model had seen before.
+    """
+
+    model: Any
+    job: Job
+    plan: str | Plan
+    begun: Plan
+    why: str
+    settings: Mapping[str, Any]
+    seen: Seen
+
+
+def _in_directory(run: _Prepared, target: Path, save_freq: str | int) -> Run:
+    """Train with checkpoints, from the newest one on, and write what came out."""
+    unfrozen = [stage.unfreeze for stage in run.begun] + ["all"] * (run.plan == "auto")
+    run_dirs.reserve(target, checkpoint_bytes(run.job, unfrozen))
+    seen = run_dirs.note_images(target, run.seen)
+    progress = Progress(target / run_dirs.CHECKPOINTS, save_freq)
+    with correcting.put_back_on_failure(run.model), progress.interrupts.caught():
+        if progress.go_on(run.job) and run.job.verbose:
+            print(f"Going on with {target}, stage {len(progress.results) + 1}")
+        done = dataclasses.replace(_train(run, seen, progress), run_dir=target)
+        run_dirs.finish(target, done)
+        return done
+
+
+def _train(run: _Prepared, seen: Seen, progress: Progress) -> Run:
     """All stages, or those that are left, and the weights of the best epoch."""
-    note_preparation(model, job.network.preparation)
-    if job.verbose and job.correction.imbalance != Imbalance():
-        print(job.correction)
-    if not progress.results and progress.found is None:
-        correcting.start(model, job)
-    _run(job, begun, 0, progress)
-    count = len(begun)
-    if plan == "auto":
-        classes = job.train.targets.shape[1]
-        more, why = plans.after_head(len(job.train.source) / classes, progress.f1(len(begun) - 1))
-        _run(job, more, count, progress)
-        count += len(more)
-    _run(job, correcting.last_stages(job, begun), count, progress)
-    progress.best.restore(job.model)
-    correcting.note_priors(model, job, progress.results, progress.best.epoch)
+    job, model = run.job, run.model
+    with correcting.put_back_on_failure(model):
+        model.tltoolkit_seen = seen
+        note_preparation(model, job.network.preparation)
+        why = _stages(run, progress)
+        progress.best.restore(job.model)
+        correcting.note_priors(model, job, progress.results, progress.best.epoch)
     return Run(
         model=model,
         history=joined(progress.histories),
@@ -223,10 +230,28 @@ def _train(
         stages=tuple(progress.results),
         plan=Plan(tuple(result.stage for result in progress.results)),
         why=why,
-        settings=settings,
+        settings=run.settings,
         run_dir=None,
-        options=_options(job),
+        options=noting.options(job),
     )
+
+
+def _stages(run: _Prepared, progress: Progress) -> str:
+    """Run the stages that are left; why these, which "auto" knows after the first."""
+    job, begun = run.job, run.begun
+    if job.verbose and job.correction.imbalance != Imbalance():
+        print(job.correction)
+    if not progress.results and progress.found is None:
+        correcting.start(run.model, job)
+    _run(job, begun, 0, progress)
+    count, why = len(begun), run.why
+    if run.plan == "auto":
+        classes = job.train.targets.shape[1]
+        more, why = plans.after_head(len(job.train.source) / classes, progress.f1(count - 1))
+        _run(job, more, count, progress)
+        count += len(more)
+    _run(job, correcting.last_stages(job, begun), count, progress)
+    return why
 
 
 def _run(job: Job, stages: Iterable[Stage], first: int, progress: Progress) -> None:
@@ -236,108 +261,3 @@ def _run(job: Job, stages: Iterable[Stage], first: int, progress: Progress) -> N
         if job.verbose:
             print(f"Stage {number + 1}: {stage.name}, unfreeze={stage.unfreeze!r}")
         run_stage(correcting.for_stage(job, stage), stage, number, progress)
-
-
-def _options(job: Job) -> dict[str, Any]:
-    return {
-        "augment": job.augmented,
-        "imbalance": job.correction.imbalance,
-        "batch_size": job.batch_size,
-        "seed": job.seed,
-        "cache_gb": job.features.storage.memory_gb,
-        "cache_dtype": job.features.storage.dtype,
-        "verbose": job.verbose,
-        "from_logits": job.network.stated,
-    }
-
-
-def _settings(job: Job, data: ImageData) -> dict[str, Any]:
-    return {
-        "images": {name: len(split) for name, split in data.splits.items()},
-        "class_names": list(data.class_names),
-        "image_size": job.network.image_size,
-        "augment": repr(job.augmented),
-        "batch_size": job.batch_size,
-        "steps_per_epoch": job.steps,
-        "seed": job.seed,
-        "imbalance": job.correction.to_dict(),
-    }
-
-
-def _details(job: Job, from_logits: bool | str) -> dict[str, Any]:
-    """What else must be the same for a run to go on."""
-    settings, weights = job.network.settings, job.model.weights
-    # What an earlier run noted of its labels is no setting of this one.
-    own = settings and dataclasses.replace(
-        settings, train_prior=None, output_prior=None, preparation=augmentation.Preparation()
-    )
-    return {
-        "preparation": job.network.preparation.to_dict(),
-        "model": [list(w.shape) for w in weights] if own is None else own.to_dict(),
-        "callbacks": [type(callback).__name__ for callback in job.callbacks],
-        "cache_gb": job.features.storage.memory_gb,
-        "cache_dtype": job.features.storage.dtype,
-        **({} if from_logits == "auto" else {"from_logits": from_logits}),
-    }
-
-
-def plan_of(plan: str | Plan, network: Network) -> tuple[Plan, str]:
-    """The stages that `plan` begins with in `fine_tune`, and why; "auto" has more later."""
-    if isinstance(plan, Plan):
-        return plan, "the plan was given"
-    _checks.instance("plan", plan, str, "a name, or a tl.Plan such as tl.Plan((stage,))")
-    _checks.one_of("plan", plan, ["auto", *plans.PLANS])
-    if plan == "auto":
-        return plans.first(linear_head(network) is not None), ""
-    return plans.PLANS[plan](), f"plan={plan!r} was asked for"
-
-
-def pipeline_of(augment: Any, image_size: int, class_counts: Any, seed: int) -> Any:
-    """The pipeline that `augment` stands for in `fine_tune`."""
-    if isinstance(augment, augmentation.Pipeline):
-        return augment
-    if augment is None or not isinstance(augment, str):
-        return augmentation.Pipeline(augment, image_size, seed=seed)
-    _checks.one_of("augment", augment, ["auto", *augmentation.PRESETS])
-    name = augmentation.choose(class_counts) if augment == "auto" else augment
-    return augmentation.preset(name, image_size, seed=seed)
-
-
-def _check_stages(plan: Plan, network: Network, data: ImageData) -> None:
-    for stage in plan:
-        solving.check_stage(network, stage)
-        freezing.freeze_plan(network.model, network.blocks, stage.unfreeze, stage.batch_norm)
-        if stage.early_stopping is not None and data.val is None:
-            rule = f"None in stage {stage.name!r}, since the data has no validation split"
-            raise _checks.fail("early_stopping", rule, stage.early_stopping)
-    if network.output is None:
-        warnings.warn(
-            f"the graph of {network.model.name} is not known, because it is a subclassed model: "
-            "its frozen part is computed in every epoch",
-            stacklevel=3,
-        )
-
-
-def _all_stages(
-    plan: str | Plan, begun: Plan, correction: Correction, network: Network
-) -> tuple[Stage, ...]:
-    """The stages that there may be, as far as callbacks have to do with them."""
-    more = [Stage("fine_tune")] if plan == "auto" else []
-    if correction.imbalance.adjust == correcting.RETRAIN and linear_head(network) is None:
-        more.append(Stage(correcting.RETRAIN))
-    return (*begun, *more)
-
-
-def _logged(correction: Correction, data: ImageData) -> list[str]:
-    """The names in the logs of an epoch."""
-    names = ["loss", "accuracy", *([objective.PLAIN] if correction.in_loss else [])]
-    return [*names, *(f"val_{name}" for name in names), BEST_BY] if data.val else names
-
-
-def _check_save_freq(save_freq: str | int, run_dir: str | Path | None) -> None:
-    if save_freq == "epoch":
-        return
-    _checks.integer("save_freq", save_freq, 1)
-    if run_dir is None:
-        rule = "left out without run_dir, where checkpoints would be written"
-        raise _checks.fail("save_freq", rule, save_freq)

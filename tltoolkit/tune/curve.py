@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tltoolkit import _checks
+from tltoolkit.builders import fresh
 from tltoolkit.data import ImageData
 from tltoolkit.data.images import check_image_data
 from tltoolkit.evaluation import Report
@@ -16,7 +17,6 @@ from tltoolkit.evaluation.intervals import (
     join_counts,
     row_weights,
 )
-from tltoolkit.network import fresh
 from tltoolkit.stages import Plan
 from tltoolkit.tune import power_law
 from tltoolkit.tune.heads import heads, trainings
