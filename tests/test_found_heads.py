@@ -170,7 +170,16 @@ def vgg() -> keras.Model:
     return keras.Model(pixels, layers.Dense(2, name="scores")(x))
 
 
+def one_pixel() -> keras.Model:
+    """Maps of one position are maps still, as in a small image's last blocks."""
+    pixels = keras.Input((SIZE, SIZE, 3))
+    x = layers.MaxPooling2D(16, name="shrink")(layers.Conv2D(8, 1, name="a")(pixels))
+    x = layers.GlobalAveragePooling2D(name="pool")(layers.Conv2D(64, 1, name="b")(x))
+    return keras.Model(pixels, layers.Dense(2, name="scores")(x))
+
+
 HEADS = {
+    "one pixel": (one_pixel, ("pool", "scores")),
     "vit, average": (lambda: vit("average"), ("pool", "scores")),
     "vit, keepdims": (lambda: vit("keepdims"), ("pool", "flatten", "scores")),
     "vit, flatten": (lambda: vit("flatten"), ("flatten", "hidden", "scores")),

@@ -1,5 +1,6 @@
 """Blocks of a model that nobody described: found from its graph."""
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from tltoolkit import graph
 
 # Layers and operations that can make one position of all and keep the map's dimensions.
-POOLS = ("GlobalAveragePooling", "GlobalMaxPooling", "Mean", "Max")
+POOLS = re.compile("Global(Average|Max)Pooling[123]D|Mean|Max")
 
 
 def find_blocks(model: Any) -> dict[str, tuple[str, ...]]:
@@ -82,7 +83,7 @@ def _is_map(tensor: Any) -> bool:
 
 
 def _pools(node: graph.Node) -> bool:
-    return type(node.layer).__name__.startswith(POOLS)
+    return POOLS.fullmatch(type(node.layer).__name__) is not None
 
 
 def _has_weights(node: graph.Node) -> bool:

@@ -141,13 +141,14 @@ def unclear_head(model: Any, blocks: Blocks) -> str:
     labels, head = graph.labels(model), set(blocks[HEAD])
     layers = [layer for layer in _weighted(model) if labels[id(layer)] in head]
     mine, whole = (sum(_size(v) for v in group) for group in (_of(layers), model.variables))
-    spatial = [labels[id(layer)] for layer in layers if id(layer) in _spatial(model, layers)]
+    found = _spatial(model, layers)
+    spatial = [labels[id(layer)] for layer in layers if id(layer) in found]
     single = len(layers) == 1 and isinstance(layers[0], SINGLE)
     if 2 * mine <= whole or not spatial or single:
         return ""
     return (
-        f"what was found as its head are {len(layers)} layers with {mine:,} of {whole:,} weights, "
-        f"among them {', '.join(spatial[:SHOWN])}, which work on maps and are no head"
+        f"what was found as its head has {mine:,} of {whole:,} weights, in layers such as "
+        f"{', '.join(spatial[:SHOWN])}, which work on maps and belong to no head"
     )
 
 
