@@ -141,6 +141,41 @@ def test_a_wrong_loss_is_found(loss: Any) -> None:
     assert tl.check.gradients(loss, X, X[::-1]).wrong == ("y_pred",)
 
 
+COUNTS, WEIGHTS = [50, 20, 9, 4, 1], [1.0, 2.0, 3.0, 4.0, 5.0]
+LOSSES = [
+    tl.losses.CrossEntropy(),
+    tl.losses.CrossEntropy(WEIGHTS, offsets=WEIGHTS, label_smoothing=0.1),
+    tl.losses.CrossEntropy(WEIGHTS, multi_label=True),
+    tl.losses.CrossEntropy(from_logits=False),
+    tl.losses.CrossEntropy(from_logits=False, multi_label=True),
+    tl.losses.LogitAdjusted(COUNTS),
+    tl.losses.LDAM(COUNTS, WEIGHTS, scale=30.0),
+    tl.losses.Focal(gamma=0.5),
+    tl.losses.Focal(WEIGHTS, multi_label=True),
+    tl.losses.BalancedFocal(COUNTS),
+    tl.losses.Asymmetric(),
+    tl.losses.Asymmetric(WEIGHTS, clip=0.0, from_logits=False),
+]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_every_loss_of_the_toolkit_is_checked_as_it_is_made(loss: Any) -> None:
+    found = tl.check.gradients(loss)
+    assert found.ok, str(found)
+
+
+def test_losses_of_one_output_are_right_too() -> None:
+    for loss in (tl.losses.CrossEntropy(), tl.losses.Focal([1.0, 2.0]), tl.losses.LDAM([5, 2])):
+        assert tl.check.gradients(loss, np.array([0, 1, 1, 0]), X[:, :1]).ok
+
+
+def test_the_losses_cover_the_room() -> None:
+    kinds = {type(loss).__name__ for loss in LOSSES}
+    named = {getattr(tl.losses, name) for name in tl.losses.__all__}
+    losses = {kind.__name__ for kind in named if issubclass(kind, keras.losses.Loss)}
+    assert kinds == losses
+
+
 def test_a_model_and_its_variables() -> None:
     model = keras.Sequential(
         [

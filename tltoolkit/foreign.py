@@ -140,7 +140,7 @@ def _model_arrays(file: h5py.File) -> Iterator[h5py.Dataset]:
             yield array
 
 
-class _Shapes(H5IOStore):  # type: ignore[misc] # Keras has no types
+class _Shapes(H5IOStore):
     """Takes the place of the file that Keras writes, and notes the shapes alone."""
 
     def __init__(self) -> None:
