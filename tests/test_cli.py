@@ -191,10 +191,10 @@ def test_a_dry_run_tells_and_writes_nothing(
 ) -> None:
     photos, _, _ = trained
     words = fit(photos, "fine_tune", tmp_path / "never", "--epochs", "4", "--dry-run")
-    before = sorted(tmp_path.rglob("*"))
     assert main([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert sorted(tmp_path.rglob("*")) == before
+    # Digests of the images are remembered, in the user's cache folder.
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     names = ("c0", "c1")
     model = tl.build_classifier(class_names=names, weights=None, image_size=32, trunk="block1")
     head, rest = told["stages"]

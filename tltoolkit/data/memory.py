@@ -45,7 +45,8 @@ class Memory:
             handle, draft = tempfile.mkstemp(dir=folder)
             try:
                 with open(handle, "w", encoding="utf-8") as file:
-                    json.dump({"rules": _RULES, "files": self._known}, file)
+                    # As one text: piece by piece takes three times as long.
+                    file.write(json.dumps({"rules": _RULES, "files": self._known}))
                 os.replace(draft, self._file)
             except BaseException:
                 os.unlink(draft)

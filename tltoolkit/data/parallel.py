@@ -4,15 +4,17 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from typing import TypeVar
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# Calls begun beyond the one whose result is next: enough to ride out a slow file. A call that
-# waits takes more than a kilobyte, so that not all are begun at once.
-_AHEAD = 64
+# Items that a thread takes at once: by eight the hand-over takes 1 microsecond an item, singly 6.
+# And lots begun beyond the one whose results are next: enough to ride out a slow file. Not all
+# are begun at once, since one that waits takes more than a kilobyte.
+_LOT, _AHEAD = 8, 8
 
 
 def each(
@@ -20,17 +22,24 @@ def each(
 ) -> list[Result]:
     """What `function` makes of each item, in their order; a bar on a terminal says `what`.
 
-    An exception, that of an interrupt too, ends it once the calls that run have ended.
+    An exception, that of an interrupt too, ends it once the lots that run have ended.
     """
     pool = ThreadPoolExecutor(os.cpu_count())
+
+    def several(lot: list[Item]) -> list[Result]:
+        return [function(item) for item in lot]
+
+    waiting = iter(items)
     try:
-        begun = (pool.submit(function, item) for item in items)
-        return list(tqdm(_results(begun), what, total, unit="image", disable=None))
+        lots = iter(lambda: list(islice(waiting, _LOT)), [])
+        results = _in_order(pool.submit(several, lot) for lot in lots)
+        return list(tqdm(chain.from_iterable(results), what, total, unit="image", disable=None))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _results(begun: Iterator[Future[Result]]) -> Iterator[Result]:
+def _in_order(begun: Iterator[Future[Result]]) -> Iterator[Result]:
+    """The results of calls, with `_AHEAD` more of them begun than handed out."""
     waiting: deque[Future[Result]] = deque()
     for future in begun:
         waiting.append(future)
