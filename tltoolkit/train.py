@@ -14,7 +14,7 @@ from tltoolkit.data.images import check_image_data
 from tltoolkit.imbalance import Correction, Imbalance
 from tltoolkit.network import Network, network_of
 from tltoolkit.run import Run, joined
-from tltoolkit.stages import Plan, Stage
+from tltoolkit.stages import LBFGS, Plan, Stage
 from tltoolkit.training import correcting, given, objective, solving
 from tltoolkit.training.best import BEST_BY
 from tltoolkit.training.caching import Examples, Features
@@ -114,7 +114,9 @@ def fine_tune(
         rule = "'linear_probe', or another that trains a head only, with imbalance features"
         raise _checks.fail("plan", rule, plan)
     _check_stages(begun, network, data)
-    given.check(callbacks, _all_stages(plan, begun, correction, network), _logged(correction, data))
+    later = _all_stages(plan, begun, correction, network)
+    _check_loss(correction, later)
+    given.check(callbacks, network.model, later, _logged(correction, data))
     augmented = pipeline_of(augment, network.image_size, data.train.class_counts, seed)
     spill = None if run_dir is None else Path(run_dir)
     storage = Storage(memory_gb=cache_gb, dtype=cache_dtype, directory=spill)
@@ -289,6 +291,13 @@ def _all_stages(
     if correction.imbalance.adjust == correcting.RETRAIN and linear_head(network) is None:
         more.append(Stage(correcting.RETRAIN))
     return (*begun, *more)
+
+
+def _check_loss(correction: Correction, stages: Iterable[Stage]) -> None:
+    only_solved = all(stage.optimizer == LBFGS for stage in stages)
+    if only_solved and correction.imbalance.loss in ("focal", "ldam", "asymmetric"):
+        rule = "another one where every stage solves the head, which takes cross-entropy"
+        raise _checks.fail("loss", rule, correction.imbalance.loss)
 
 
 def _logged(correction: Correction, data: ImageData) -> list[str]:
