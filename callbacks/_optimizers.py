@@ -14,6 +14,15 @@ def inner_optimizers(optimizer: Any) -> list[Any]:
     return [optimizer]
 
 
+def optimizers_of(model: Any) -> list[Any]:
+    """The optimizers that will update the weights of a compiled model."""
+    if not model.optimizer.built:
+        # A MultiOptimizer has none before it is built, which `fit` does in its first step.
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
+    return inner_optimizers(model.optimizer)
+
+
 def rate_of(optimizer: Any) -> float:
     """The learning rate that the next step uses."""
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))

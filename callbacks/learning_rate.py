@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit.callbacks._optimizers import has_schedule, inner_optimizers, rate_names, rate_of
+from tltoolkit.callbacks._optimizers import has_schedule, optimizers_of, rate_names, rate_of
 from tltoolkit.callbacks._scheduled import KerasSchedule, ScheduledCallback
 
 
@@ -53,7 +53,7 @@ class LearningRateDecay(ScheduledCallback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the rates to set, and their ratios."""
-        optimizers = inner_optimizers(self.model.optimizer)
+        optimizers = optimizers_of(self.model)
         if any(has_schedule(optimizer) for optimizer in optimizers):
             raise ValueError(
                 "the optimizer was compiled with a schedule as its learning_rate; compile it "

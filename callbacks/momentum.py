@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tltoolkit import _checks
-from tltoolkit.callbacks._optimizers import inner_optimizers
+from tltoolkit.callbacks._optimizers import optimizers_of
 from tltoolkit.callbacks._scheduled import KerasSchedule, ScheduledCallback
 
 
@@ -65,7 +65,7 @@ class MomentumSchedule(ScheduledCallback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Make the momentum of the compiled step changeable."""
         self._live = []
-        for optimizer in inner_optimizers(self.model.optimizer):
+        for optimizer in optimizers_of(self.model):
             name = _momentum_name(optimizer)
             live = LiveFloat(getattr(optimizer, name))
             setattr(optimizer, name, live)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from tltoolkit.callbacks._monitor import number, set_monitor_op
-from tltoolkit.callbacks._optimizers import has_schedule, inner_optimizers, rate_names, rate_of
+from tltoolkit.callbacks._optimizers import has_schedule, optimizers_of, rate_names, rate_of
 
 
 @keras.saving.register_keras_serializable("tltoolkit")
@@ -59,10 +59,14 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
     0.049
     """
 
+    best: float | None
+    wait: int
+    cooldown_counter: int
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start afresh; make the schedules of the optimizer scalable."""
         super().on_train_begin(logs)
-        for optimizer in inner_optimizers(self.model.optimizer):
+        for optimizer in optimizers_of(self.model):
             schedule = optimizer._learning_rate
             if has_schedule(optimizer) and not isinstance(schedule, ScaledSchedule):
                 optimizer.learning_rate = ScaledSchedule(schedule)
@@ -71,7 +75,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compare, and reduce the rate if the patience is over."""
         logs = {} if logs is None else logs
-        optimizers = inner_optimizers(self.model.optimizer)
+        optimizers = optimizers_of(self.model)
         for name, optimizer in zip(rate_names(optimizers), optimizers, strict=True):
             logs.setdefault(name, rate_of(optimizer))
         if self.monitor_op is None:
@@ -87,7 +91,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
 
     def get_state(self) -> dict[str, Any]:
         """All that changes while training runs."""
-        schedules = [o._learning_rate for o in inner_optimizers(self.model.optimizer)]
+        schedules = [o._learning_rate for o in optimizers_of(self.model)]
         scaled = [s.get_config() for s in schedules if isinstance(s, ScaledSchedule)]
         counters = {name: getattr(self, name) for name in ("best", "wait", "cooldown_counter")}
         return {**counters, "scales": [config["scale"] for config in scaled]}
@@ -96,7 +100,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
         """Go on from what `get_state` gave."""
         for name in ("best", "wait", "cooldown_counter"):
             setattr(self, name, state[name])
-        schedules = [o._learning_rate for o in inner_optimizers(self.model.optimizer)]
+        schedules = [o._learning_rate for o in optimizers_of(self.model)]
         scaled = [s for s in schedules if isinstance(s, ScaledSchedule)]
         for schedule, scale in zip(scaled, state["scales"], strict=True):
             schedule.scale.assign(scale)

@@ -315,6 +315,13 @@ def test_imbalance_takes_what_its_methods_go_by(settings: dict[str, Any]) -> Non
     assert tl.Imbalance(**settings).to_dict() == settings
 
 
+@pytest.mark.parametrize("loss", ["focal", "ldam"])
+def test_a_loss_that_no_stage_would_take_is_refused(loss: str) -> None:
+    with pytest.raises(ValueError, match="`loss` must be another one where every stage solves"):
+        trained(Stage("a", optimizer="lbfgs"), imbalance=loss)
+    trained(Stage("a", optimizer="lbfgs"), Stage("b", epochs=1), imbalance=loss)
+
+
 def test_checkpoints_need_a_directory() -> None:
     with pytest.raises(ValueError, match="`save_freq` must be left out without run_dir"):
         trained(Stage("a"), save_freq=3)
@@ -416,6 +423,7 @@ def flat(epoch: int, rate: float = 0.0) -> float:
         (lambda: ours.LearningRateDecay(flat), COSINE, "schedule='constant' and no warmup"),
         (lambda: ours.MomentumSchedule(flat), Stage("b", optimizer="adagrad"), "no momentum"),
         (lambda: ours.MomentumSchedule(flat), Stage("b", optimizer="sgd", momentum=0), "no moment"),
+        (lambda: ours.SpatialDropoutSchedule(flat), COSINE, "no dropout whose rate can change"),
         (lambda: keras.callbacks.SwapEMAWeights(), COSINE, r"tl\.callbacks\.MixedWeightAverage"),
         (lambda: ours.MixedWeightAverage(batches=[0]), COSINE, "batch_norm='recalibrate'"),
         (lambda: keras.callbacks.ModelCheckpoint("m.keras"), COSINE, "give run_dir"),
@@ -486,6 +494,40 @@ def test_rates_follow_the_callbacks_that_are_taken(callback: Any, stage: Stage) 
     if stage.schedule == "constant":
         np.testing.assert_allclose(factors, 0.5, rtol=1e-5)
     assert with_it.rates[0] == pytest.approx(without.rates[0])
+
+
+class Rates(keras.callbacks.Callback):
+    """The rates and momenta of each of several optimizers in the last epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        inner = self.model.optimizer.optimizers
+        self.rates = sorted(float(o.learning_rate) for o in inner)
+        self.momenta = [float(getattr(o, "momentum", 0)) for o in inner]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_each_block_keeps_its_share_of_a_rate_that_a_callback_sets(schedule: str) -> None:
+    stage = dataclasses.replace(DECAYED, schedule=schedule)
+    plain, reduced, decayed = Rates(), Rates(), Rates()
+    trained(stage, callbacks=[plain])
+    trained(stage, callbacks=[ours.ReduceLROnPlateau("loss", 0.5, 1, min_delta=9), reduced])
+    np.testing.assert_allclose(plain.rates, plain.rates[-1] * np.array([0.25, 0.5, 1]), rtol=1e-4)
+    np.testing.assert_allclose(reduced.rates, 0.5 * np.array(plain.rates), rtol=1e-4, atol=1e-9)
+    if schedule == "constant":
+        trained(stage, callbacks=[ours.LearningRateDecay(lambda epoch: 1e-2 / 2**epoch), decayed])
+        np.testing.assert_allclose(decayed.rates, [0.00125, 0.0025, 0.005], rtol=1e-5)
+
+
+def test_each_block_gets_the_momentum_of_the_moment() -> None:
+    stage = dataclasses.replace(DECAYED, optimizer="sgd")
+    seen = Rates()
+    usual = trained(stage, callbacks=[seen])
+    assert seen.momenta == [0.9] * 3
+    weights = trained(stage, callbacks=[ours.MomentumSchedule(lambda epoch: 0.1)])
+    assert not same(weights, usual)
+    lower = dataclasses.replace(stage, momentum=0.1)
+    for one, other in zip(weights, trained(lower), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_a_log_file_has_the_epochs_of_all_stages(tmp_path: Path) -> None:

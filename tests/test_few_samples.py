@@ -111,7 +111,7 @@ def one_of_each(classes: int) -> tl.data.ImageData:
     return tl.data.ImageData(train=train.subset(np.arange(classes) * 2))
 
 
-@pytest.mark.parametrize("balance", ["auto", "balanced", "oversample", "logit", "ldam", "retrain"])
+@pytest.mark.parametrize("balance", ["auto", "balanced", "oversample", "logit", "retrain"])
 def test_one_image_per_class_is_learned(balance: str) -> None:
     few = one_of_each(4)
     run = tl.fine_tune(network(4), few, "linear_probe", "light", balance, batch_size=64, verbose=0)

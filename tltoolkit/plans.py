@@ -17,8 +17,8 @@ UPPER, EPOCHS, RATE = 0.66, 8, 2e-4
 def linear_probe() -> Plan:
     """Only the head trains: solved to its optimum on features of plain images.
 
-    The head must be one dense layer, as `tl.Head()` makes it. Dropout plays no part; the
-    strength of the L2 penalty is picked on the validation split.
+    The head must be one dense layer, as `tl.Head()` makes it. Dropout plays no part; the L2
+    penalty is that of the head, or else its strength is picked on the validation split.
     """
     return Plan((_probe(),))
 

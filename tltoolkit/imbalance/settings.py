@@ -39,7 +39,8 @@ class Imbalance:
             (its weights, effective ones or those given, count from the last fifth of a stage
             on, in its last epoch at least) or, for multi-label, `"asymmetric"`; see
             `tltoolkit.losses`. A head that is solved takes cross-entropy, with the weights of
-            `"balanced_focal"` and the correction of `"logit_adjusted"`.
+            `"balanced_focal"` and the correction of `"logit_adjusted"`; a plan of nothing else
+            refuses the others.
         adjust: `"logit"` subtracts what the training prior adds to the logits, by the bias of
             the model's last layer, so that scores, files and predictions all have it;
             `"retrain"` adds a last stage "retrain" that trains the head alone on balanced

@@ -1,7 +1,7 @@
 """The arguments of `fine_tune`: checked before any work, and turned into what they stand for."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from tltoolkit import augment as augmentation
 from tltoolkit.data import ImageData
 from tltoolkit.imbalance import Correction
 from tltoolkit.network import Network
-from tltoolkit.stages import Plan, Stage
+from tltoolkit.stages import LBFGS, Plan, Stage
 from tltoolkit.training import correcting, given, objective, solving
 from tltoolkit.training.best import BEST_BY
 from tltoolkit.training.solving import linear_head
@@ -59,7 +59,7 @@ def check_stages(
         )
 
 
-def check_callbacks(
+def check_later(
     callbacks: Sequence[Any],
     plan: str | Plan,
     begun: Plan,
@@ -67,10 +67,11 @@ def check_callbacks(
     network: Network,
     data: ImageData,
 ) -> None:
-    """Raise for a callback that cannot do its work in this run; see `given.check`."""
+    """Raise for a callback or a loss that cannot do its work in the stages of this run."""
     _checks.instance("callbacks", callbacks, (list, tuple), "a list of Keras callbacks")
     stages = _all_stages(plan, begun, correction, network)
-    given.check(callbacks, stages, _logged(correction, data))
+    _check_loss(correction, stages)
+    given.check(callbacks, network.model, stages, _logged(correction, data))
 
 
 def _all_stages(
@@ -81,6 +82,13 @@ def _all_stages(
     if correction.imbalance.adjust == correcting.RETRAIN and linear_head(network) is None:
         more.append(Stage(correcting.RETRAIN))
     return (*begun, *more)
+
+
+def _check_loss(correction: Correction, stages: Iterable[Stage]) -> None:
+    only_solved = all(stage.optimizer == LBFGS for stage in stages)
+    if only_solved and correction.imbalance.loss in ("focal", "ldam", "asymmetric"):
+        rule = "another one where every stage solves the head, which takes cross-entropy"
+        raise _checks.fail("loss", rule, correction.imbalance.loss)
 
 
 def _logged(correction: Correction, data: ImageData) -> list[str]:

@@ -7,6 +7,7 @@ import keras
 
 from tltoolkit import _checks
 from tltoolkit import callbacks as ours
+from tltoolkit.callbacks.dropout_schedule import all_layers
 from tltoolkit.stages import LBFGS, Stage
 
 # These keep or restore the weights of one whole model in one fit; a stage fits but its upper part.
@@ -36,11 +37,14 @@ SILENT = (
 DIRECTED = ("loss", "accuracy")
 
 
-def check(callbacks: Sequence[Any], stages: Sequence[Stage], logged: Sequence[str]) -> None:
+def check(
+    callbacks: Sequence[Any], model: Any, stages: Sequence[Stage], logged: Sequence[str]
+) -> None:
     """Raise for a callback that would fail in a later epoch, do nothing, or do harm.
 
     Args:
         callbacks: What `fine_tune` was given.
+        model: The classifier.
         stages: All stages, those that may follow too.
         logged: The names in the logs of an epoch.
 
@@ -51,7 +55,7 @@ def check(callbacks: Sequence[Any], stages: Sequence[Stage], logged: Sequence[st
     fitted = [stage for stage in stages if stage.optimizer != LBFGS]
     for callback in callbacks:
         _checks.instance("callbacks", callback, keras.callbacks.Callback, "Keras callbacks")
-        reason = _no_place(callback, fitted) or _no_monitor(callback, callbacks, logged)
+        reason = _no_place(callback, model, fitted) or _no_monitor(callback, callbacks, logged)
         if reason:
             raise ValueError(f"`callbacks` must do without {type(callback).__name__}: {reason}")
     if callbacks and not fitted:
@@ -59,7 +63,7 @@ def check(callbacks: Sequence[Any], stages: Sequence[Stage], logged: Sequence[st
         raise _checks.fail("callbacks", rule, list(callbacks))
 
 
-def _no_place(callback: Any, fitted: Sequence[Stage]) -> str:
+def _no_place(callback: Any, model: Any, fitted: Sequence[Stage]) -> str:
     """Why a callback cannot work in these stages, or ""."""
     if isinstance(callback, KEEPERS):
         return "a stage fits the layers above what is frozen; give run_dir, which keeps all"
@@ -67,6 +71,9 @@ def _no_place(callback: Any, fitted: Sequence[Stage]) -> str:
         return "no stage's optimizer averages; tl.callbacks.MixedWeightAverage does"
     if isinstance(callback, ours.MixedWeightAverage) and callback.batches is not None:
         return "its `batches` are not what a stage's layers take; batch_norm='recalibrate' does it"
+    changeable = any(hasattr(layer, "set_rate") for layer in all_layers(model))
+    if isinstance(callback, ours.SpatialDropoutSchedule) and not changeable:
+        return "the model has no dropout whose rate can change; build_classifier(spatial_dropout=)"
     for stage in fitted:
         if reason := _no_place_in(callback, stage):
             return f"{reason} in stage {stage.name!r}"
@@ -91,9 +98,9 @@ def _no_place_in(callback: Any, stage: Stage) -> str:
 
 def _no_monitor(callback: Any, callbacks: Sequence[Any], logged: Sequence[str]) -> str:
     """Why a callback could not compare what it watches, or ""."""
-    names = getattr(callback, "monitors", None) or (getattr(callback, "monitor", None),)
     if not isinstance(callback, (keras.callbacks.EarlyStopping, keras.callbacks.ReduceLROnPlateau)):
         return ""
+    names: tuple[str, ...] = getattr(callback, "monitors", (callback.monitor,))
     known = {*logged, "learning_rate", "momentum"}
     # What other callbacks log is theirs to know.
     others = [c for c in callbacks if not isinstance(c, (*SILENT, *SETTERS, ours.MomentumSchedule))]

@@ -104,15 +104,16 @@ def linear_head(network: Network) -> Any | None:
 
 
 def l2_of(dense: Any) -> float:
-    """The L2 penalty on the kernel, as Keras adds it to the loss; 0 for none."""
-    return float(getattr(dense.kernel_regularizer, "l2", 0.0))
+    """The L2 penalty on the kernel of a `linear_head`, as Keras adds it to the loss."""
+    penalty = dense.kernel_regularizer
+    return 0.0 if penalty is None else float(penalty.l2)
 
 
 def _beyond(dense: Any) -> str:
     """What a layer asks for besides an L2 penalty on its kernel, which cannot be solved for."""
     penalty = dense.kernel_regularizer
     plain = type(penalty) in (keras.regularizers.L2, keras.regularizers.L1L2)
-    if penalty is not None and (not plain or getattr(penalty, "l1", 0.0)):
+    if penalty is not None and not (plain and not getattr(penalty, "l1", None)):
         return f"kernel_regularizer={type(penalty).__name__}"
     names = "kernel_constraint", "bias_constraint", "bias_regularizer", "activity_regularizer"
     given = {name: getattr(dense, name) for name in names}

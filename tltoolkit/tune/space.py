@@ -133,12 +133,13 @@ def build_settings(values: Values, class_names: tuple[str, ...], multi_label: bo
     backbone = backbones.get(values.get("backbone", BACKBONE))
     # Without hidden layers there is nothing to normalise, and only "auto" goes by batch_size.
     given = {n: values[n] for n in HEAD if n in values and (n != "norm" or values.get("hidden"))}
-    sized = {"batch_size": batch_size(values)} if given.get("norm") == "auto" else {}
+    if given.get("norm") == "auto":
+        given["batch_size"] = batch_size(values)
     return Settings(
         backbone=backbone.name,
         class_names=class_names,
         image_size=values.get("image_size") or backbone.image_size,
-        head=Head(**given, **sized),
+        head=Head(**given),
         trunk=values.get("trunk"),
         multi_label=multi_label,
         preparation=Preparation(fit=values.get("fit"), normalise=values.get("normalise")),
