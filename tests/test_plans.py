@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import tltoolkit as tl
+from tltoolkit.data.stratify import deal
 from tltoolkit.run import Run
 from tltoolkit.training import probe
 
@@ -29,7 +30,9 @@ def data(count: int = 90, val: float = 1 / 3) -> tl.data.ImageData:
     rng = np.random.default_rng(0)
     labels = np.arange(count) % 3
     noise = rng.integers(0, 140, (count, SIZE, SIZE, 3)) + 40 * labels[:, None, None, None]
-    return tl.data.from_arrays(noise.astype(np.uint8), labels, val=val)
+    whole = tl.data.from_arrays(noise.astype(np.uint8), labels, val=0.0).train
+    held = deal(labels, (1 - val, val), 0) == 1  # as many as the share says: steps are counted
+    return tl.data.ImageData(train=whole.subset(~held), val=whole.subset(held))
 
 
 def run(plan: object, model: keras.Model | None = None, **options: object) -> Run:

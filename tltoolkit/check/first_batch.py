@@ -134,7 +134,7 @@ def data(
     guess_loss = float(np.log(2 if data.multi_label else len(data.class_names)))
     said = _outputs(network, images) if not fits else None
     loss = None if said is None else _loss(network, said, job.train.targets, data.multi_label)
-    found = _probe(network, images, job.train.targets, data.multi_label, seed)
+    found = _probe(network, images, job.train.targets, data.multi_label, seed, chosen.groups)
     majority = _majority(data.train, data.multi_label)
     error = 0.0 if found is None else float(np.sqrt(found * (1 - found) / len(images)))
     preprocessed = None if inputs is None else Range.of(inputs)
@@ -210,9 +210,15 @@ def _majority(split: Any, multi_label: bool) -> float:
 
 
 def _probe(
-    network: Network, images: NDArray[np.uint8], targets: Any, multi_label: bool, seed: int
+    network: Network,
+    images: NDArray[np.uint8],
+    targets: Any,
+    multi_label: bool,
+    seed: int,
+    groups: Any,
 ) -> float | None:
-    """Accuracy of linear classifiers of the features below the head on images they did not see."""
+    """Accuracy of linear classifiers of the features below the head on images, and groups of
+    them, that they did not see."""
     if network.output is None or freezing.unclear_head(network.model, network.blocks):
         return None
     plan = freezing.freeze_plan(network.model, network.blocks, freezing.HEAD)
@@ -221,13 +227,15 @@ def _probe(
         return None
     rows = _through(network, graph.part(network.model, network.model.input, cut), images)
     rows = rows if rows.ndim == 2 else rows.mean(axis=tuple(range(1, rows.ndim - 1)))
-    fold = np.random.default_rng(seed).permutation(len(rows)) % FOLDS
+    units = np.arange(len(rows)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    fold = np.random.default_rng(seed).permutation(units.max() + 1)[units] % FOLDS
     right = np.zeros(targets.shape if multi_label else len(rows))
     for number in range(FOLDS):
         fit, held = fold != number, fold == number
         if (targets[fit].sum(0) == 0).any() or (multi_label and targets[fit].all(0).any()):
             return None  # a class that a fold lacks
-        solved = probe.solve(rows[fit], targets[fit], None, multi_label, seed)
+        own = None if groups is None else groups[fit]
+        solved = probe.solve(rows[fit], targets[fit], None, multi_label, seed, groups=own)
         logits = rows[held] @ solved.kernel + solved.bias
         said = (logits > 0) == targets[held] if multi_label else _same(logits, targets[held])
         right[held] = said

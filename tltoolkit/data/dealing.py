@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from tltoolkit.data.groups import as_bytes
 from tltoolkit.data.sources import Source, same_content
 from tltoolkit.data.stratify import Labels, labels_of_rows
 
@@ -133,7 +134,7 @@ def _places(
     first: dict[int, str] = {}
     for number, group in sorted(zip(together.tolist(), groups.tolist(), strict=True)):
         first.setdefault(number, group)
-    place = {number: _place(group.encode(), seed) for number, group in first.items()}
+    place = {number: _place(as_bytes(group), seed) for number, group in first.items()}
     return np.array([place[number] for number in together.tolist()]), together
 
 

@@ -1,7 +1,7 @@
 """What must stay on one side of a split: one patient's, video's or sender's images."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ _SHOWN = 10
 Keys = NDArray[np.str_]
 
 
-def by_path(groups: str | Callable[[str], Any] | None, names: Sequence[str]) -> Keys | None:
+def by_path(groups: Any, names: Sequence[str]) -> Keys | None:
     """The group of each image by its path: (N,) texts.
 
     Args:
@@ -45,6 +45,11 @@ def of_values(values: ArrayLike | None, names: Sequence[str]) -> Keys | None:
         shown = values if row.ndim == 0 else row.shape
         raise _checks.fail("groups", f"a row with the group of each of {len(names)} images", shown)
     return _named("the row", row.tolist(), names)
+
+
+def as_bytes(group: str) -> bytes:
+    """A group's name for hashing; it may come from a file name that is no UTF-8."""
+    return group.encode("utf-8", "surrogateescape")
 
 
 def check_given(groups: Keys, split: NDArray[np.int64], names: Sequence[str]) -> None:

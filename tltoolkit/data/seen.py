@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tltoolkit import _files
 from tltoolkit.data.digests import digests
+from tltoolkit.data.groups import as_bytes
 from tltoolkit.data.images import ImageData, Split
 
 FORMAT = 1
@@ -21,7 +22,7 @@ ORIGIN, IMAGES = "data.json", "images.npy"
 SPLITS = ("train", "val", "test")
 NEW = -1
 _ROW = np.dtype([("digest", "S32"), ("split", "u1"), ("group", "?")])
-# NumPy's header of these rows takes 128 bytes; a longer one is not ours.
+# NumPy's header of these rows takes 192 bytes; a longer one is not ours.
 _HEADER = 1024
 
 Rows = NDArray[Any]
@@ -111,7 +112,8 @@ class Seen:
         }
         table = io.BytesIO()
         np.lib.format.write_array(table, self.rows, allow_pickle=False)
-        text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+        # Escaped, since a path may hold what UTF-8 cannot.
+        text = json.dumps(about, indent=2) + "\n"
         return {ORIGIN: text.encode(), IMAGES: table.getvalue()}
 
     @classmethod
@@ -177,7 +179,7 @@ def _image_digests(split: Split) -> list[bytes]:
 
 def _group_digests(split: Split) -> list[bytes]:
     assert split.groups is not None
-    return [hashlib.sha256(group.encode()).digest() for group in split.groups.tolist()]
+    return [hashlib.sha256(as_bytes(group)).digest() for group in split.groups.tolist()]
 
 
 def _parse(content: bytes, path: Path) -> Rows:
