@@ -206,7 +206,7 @@ def preparation_of(model: Any) -> Preparation:
     """
     settings = getattr(model, "tltoolkit_settings", None)
     if settings is not None:
-        return settings.preparation  # type: ignore[no-any-return]
+        return settings.preparation
     return getattr(model, "tltoolkit_preparation", None) or Preparation()
 
 

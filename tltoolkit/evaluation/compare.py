@@ -135,8 +135,8 @@ def _same_answered(a: "Report", b: "Report") -> bool:
     """Whether the decisions of two reports, if any, leave out the same rows."""
     if a.answered is None and b.answered is None:
         return True
-    rows = [np.arange(r.asked) if r.answered is None else r.answered for r in (a, b)]
-    return a.asked == b.asked and np.array_equal(*rows)
+    of_a, of_b = (np.arange(r.asked) if r.answered is None else r.answered for r in (a, b))
+    return a.asked == b.asked and np.array_equal(of_a, of_b)
 
 
 def mcnemar(right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_]) -> float:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tltoolkit import _writing
 from tltoolkit._checks import fail, integer, number, one_of
-from tltoolkit.evaluation import calibration, decided, errors, notes, scores
+from tltoolkit.evaluation import calibration, decided, errors, notes, pooling, scores
 from tltoolkit.evaluation.decision import Decision
 from tltoolkit.evaluation.figures import Figures
 from tltoolkit.evaluation.inputs import check_class_names, check_predictions
@@ -89,32 +89,7 @@ class Report(Figures):
     @classmethod
     def pooled(cls, reports: "Sequence[Report]") -> "Report":
         """One report over the rows of several, such as the folds of a cross-validation."""
-        if not reports:
-            raise fail("reports", "at least one report", reports)
-        first, sizes = reports[0], [len(report.labels) for report in reports]
-        kinds = {(r.class_names, r.multi_label) for r in reports}
-        if len(kinds) > 1:
-            raise ValueError("`reports` must all have the same class names and kind of labels")
-        if any(r.raw is not None for r in reports):
-            raise fail("reports", "raw ones; of a report of answers give `report.raw`", reports)
-        ends = np.cumsum(sizes)
-
-        def image(i: int) -> npt.NDArray[np.uint8]:
-            part = int(np.searchsorted(ends, i, side="right"))
-            of_part = reports[part].image
-            assert of_part is not None
-            return of_part(i - int(ends[part]) + sizes[part])
-
-        named = all(r.names is not None for r in reports)
-        return cls(
-            labels=np.concatenate([r.labels for r in reports]),
-            probabilities=np.concatenate([r.probabilities for r in reports]),
-            class_names=first.class_names,
-            multi_label=first.multi_label,
-            decided=np.concatenate([r.rows.predicted for r in reports]),
-            names=tuple(n for r in reports for n in r.names or ()) if named else None,
-            image=image if all(r.image is not None for r in reports) else None,
-        )
+        return pooling.pooled(reports)
 
     @cached_property
     def reliability(self) -> calibration.Reliability:
