@@ -76,7 +76,9 @@ def subject_of(job: Job) -> Subject:
         images, _ = next(iter(job.train.batches(job.augmented, job.batch_size)))
         x = tf.cast(job.network.as_input(images)[0], tf.float32)
     else:
-        x = tf.constant(task.stored()[0][0])
+        stored, _ = task.stored()
+        assert stored is not None  # there is a boundary
+        x = tf.constant(stored[0])
     trainer = task.trainer()
     return Subject(
         trainer=trainer,

@@ -125,22 +125,21 @@ def _files_of(name: str, skipped: Counter[str]) -> list[tuple[str, bool]]:
 
 def _like_image(path: str) -> bool:
     """Whether a file has the name or the first bytes of an image, and was to be one."""
-    from PIL import Image
-
-    from tltoolkit.data import decoding, walk
+    from tltoolkit.data import kinds, walk
 
     if Path(path).suffix.lower() in walk.SUFFIXES:
         return True
-    Image.init()
     try:
         with open(path, "rb") as file:
-            start = file.read(16)  # what Pillow tells a format by
-    except OSError:
+            # A text may begin with BM, which is all that tells a BMP file.
+            if file.read(2) == b"BM" and file.read(14).isascii():
+                return False
+            kinds.kind_of(file)
+    except ImportError:
+        return True  # a HEIC or AVIF image: what reads it is named where it fails
+    except (OSError, kinds.UnknownKindError):
         return False
-    if start.isascii() and start.decode("ascii").isprintable():
-        return False  # a text may begin with BM, which is all that Pillow asks of a BMP file
-    accepts = [Image.OPEN[name][1] for name in decoding.FORMATS if name in Image.OPEN]
-    return any(accept is not None and accept(start) is True for accept in accepts)
+    return True
 
 
 @contextlib.contextmanager

@@ -141,8 +141,8 @@ class Correction:
         factors = np.ones(len(self.counts))
         if self.class_weights is not None:
             factors = factors * self.class_weights
-        deferred = self.deferred_weights is not None and not solved
-        if deferred and epoch >= deferred_from(epochs):
+        deferred = not solved and epoch >= deferred_from(epochs)
+        if self.deferred_weights is not None and deferred:
             factors = factors * self.deferred_weights
         if self.offsets is not None:
             factors = factors * np.exp(-self.offsets)

@@ -5,9 +5,8 @@ from typing import Any
 
 import keras
 
-from tltoolkit import _checks
+from tltoolkit import _checks, graph
 from tltoolkit import callbacks as ours
-from tltoolkit.callbacks.dropout_schedule import all_layers
 from tltoolkit.stages import LBFGS, Stage
 
 # These keep or restore the weights of one whole model in one fit; a stage fits but its upper part.
@@ -71,7 +70,7 @@ def _no_place(callback: Any, model: Any, fitted: Sequence[Stage]) -> str:
         return "no stage's optimizer averages; tl.callbacks.MixedWeightAverage does"
     if isinstance(callback, ours.MixedWeightAverage) and callback.batches is not None:
         return "its `batches` are not what a stage's layers take; batch_norm='recalibrate' does it"
-    changeable = any(hasattr(layer, "set_rate") for layer in all_layers(model))
+    changeable = any(hasattr(layer, "set_rate") for layer in graph.layers_inside(model))
     if isinstance(callback, ours.SpatialDropoutSchedule) and not changeable:
         return "the model has no dropout whose rate can change; build_classifier(spatial_dropout=)"
     for stage in fitted:

@@ -93,7 +93,9 @@ class Task:
     @cached_property
     def made_up(self) -> tuple[np.ndarray, np.ndarray]:
         """Stored activations (1, M, F) with made-up rows, and their targets (M, C)."""
-        return made_up.rows(self.stored()[0], self.job, self.seed)
+        stored, _ = self.stored()
+        assert stored is not None  # `made_up.check_stage` asks for a stage that stores
+        return made_up.rows(stored, self.job, self.seed)
 
     def trainer(self) -> Any:
         """The part of the model that is computed at every step."""
@@ -140,6 +142,7 @@ class Task:
         if self.tensor is None:
             return self._pixels(start)
         train, val = self.stored()
+        assert train is not None  # there is a boundary
         targets, sample = job.train.targets, self.sample
         if job.correction.imbalance.features is not None:
             train, targets = self.made_up
