@@ -12,6 +12,7 @@ import pytest
 
 import tltoolkit as tl
 from tltoolkit import refitting
+from tltoolkit.cli import main
 from tltoolkit.data import ImageData, from_arrays, from_directory, from_stream, from_table
 from tltoolkit.data.seen import Seen
 from tltoolkit.training import probe
@@ -259,3 +260,32 @@ def test_too_few_groups_for_the_folds_are_named() -> None:
         data.kfold(3)
     with pytest.raises(ValueError, match="`groups` must be as many as the 40 images"):
         replace(data.train, groups=data.train.groups[:3])
+
+
+def test_the_probe_of_the_first_batch_judges_by_other_groups() -> None:
+    """Every patient has a colour, and a class that has nothing to do with it."""
+    rng = np.random.default_rng(0)
+    patients = np.arange(240) // 15
+    colours = rng.integers(0, 256, (16, 1, 1, 3))
+    images = (colours[patients] + rng.integers(-4, 5, (240, 4, 4, 3))).clip(0, 255)
+    labels = rng.permutation(np.arange(16) % 2)[patients]
+    keras.utils.set_random_seed(0)
+    image = keras.Input((4, 4, 3))
+    x = keras.layers.Rescaling(1 / 128, -1)(image)
+    x = keras.layers.Conv2D(64, 3, activation="relu", name="conv")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(2)(x))
+    found = {
+        name: tl.check.data(
+            from_arrays(images.astype(np.uint8), labels, val=0, groups=groups), model
+        )
+        for name, groups in (("images", None), ("patients", patients))
+    }
+    assert found["images"].probe > 0.9
+    assert found["patients"].probe < 0.75
+
+
+def test_the_command_line_has_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder(tmp_path)
+    assert main(["audit", str(tmp_path), "--groups", r"p(\d+)x"]) == 2
+    assert "`groups` gives no group to 120 of 120 images" in capsys.readouterr().err
