@@ -21,7 +21,7 @@ import tltoolkit as tl
 from tltoolkit import plans
 from tltoolkit.cli import main, program, record
 from tltoolkit.estimate import Estimate, StageEstimate
-from tltoolkit.evaluation import Decision, Thresholds
+from tltoolkit.evaluation import Decision
 
 SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "block1"]
 PLAN = """\
@@ -103,26 +103,27 @@ def test_evaluate_scores_the_answers_that_predict_gives(
     trained: tuple, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     photos, _, run = trained
-    # Class 1 is given from a probability of 1 on: that is never, so that every answer is c0.
-    never = Thresholds(values=(0.0, 1.0))
-    words = [tl.save(tl.load(run).model, tmp_path / "m", decision=Decision(thresholds=never))]
+    # Every image is taken for one class until a threshold tells the two apart.
+    model, data = tl.load(run).model, tl.data.from_directory(photos, val=0)
+    raw = tl.evaluate(model, data.train)
+    decision = Decision(thresholds=raw.tune_thresholds("f1"))
+    words = [tl.save(model, tmp_path / "m", decision=decision)]
     assert main(["predict", *map(str, words), str(photos), "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     truth = [Path(row["image"]).parent.name for row in rows]
     expected = accuracy_score(truth, [row["label"] for row in rows])
-    assert expected == 0.5
+    assert expected != raw.accuracy
     words = ["evaluate", *map(str, words), str(photos), "--split", "all"]
     assert main([*words, "--json", "--report", str(tmp_path / "r")]) == 0
     told = json.loads(capsys.readouterr().out)
-    raw = tl.evaluate(tl.load(run).model, tl.data.from_directory(photos, val=0).train)
     assert told["scalars"]["accuracy"] == expected
-    assert told["raw"]["scalars"]["accuracy"] == raw.accuracy == 1.0
-    assert told["decision"]["thresholds"]["values"] == [0.0, 1.0]
+    assert told["raw"]["scalars"]["accuracy"] == raw.accuracy
+    assert told["decision"] == json.loads(json.dumps(decision.to_dict()))
     assert json.loads((tmp_path / "r" / "report.json").read_text()) == told
     assert main(words) == 0
     said = capsys.readouterr().out
-    assert re.search(r"^Accuracy +0\.5000 +1\.0000", said, re.MULTILINE)
-    assert "Decided by thresholds (c0 0, c1 1)." in said
+    assert re.search(rf"^Accuracy +{expected:.4f} +{raw.accuracy:.4f}", said, re.MULTILINE)
+    assert "Decided by thresholds (c0 " in said
 
 
 def test_the_same_command_again_trains_nothing(

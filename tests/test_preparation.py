@@ -367,6 +367,11 @@ def test_what_cannot_be_written_works_in_memory_and_is_refused_before_work(tmp_p
     assert not (tmp_path / "m").exists()
 
 
+def test_surgery_keeps_it() -> None:
+    made = tl.surgery.insert(told(fit="pad"), {"block1": keras.layers.Dropout(0.1)})
+    assert tl.preparation_of(made) == Preparation(fit="pad")
+
+
 def test_random_transforms_are_no_preparation() -> None:
     with pytest.raises(ValueError, match="`normalise` must be made of transforms that draw"):
         Preparation(normalise=[A.ColorJitter(p=1)])

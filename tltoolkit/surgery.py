@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tltoolkit import _checks, graph
-from tltoolkit.model import blocks
+from tltoolkit.model import blocks, note_preparation, preparation_of
 
 
 def insert(model: Any, after: Mapping[str, Callable[[Any], Any]]) -> Any:
@@ -33,4 +33,6 @@ def insert(model: Any, after: Mapping[str, Callable[[Any], Any]]) -> Any:
     for name in after:
         if name not in last and name not in layers:
             raise _checks.fail("after", f"one of {', '.join(last)} or a layer's name", name)
-    return graph.insert(model, {last.get(name, name): layer for name, layer in after.items()})
+    made = graph.insert(model, {last.get(name, name): layer for name, layer in after.items()})
+    note_preparation(made, preparation_of(model))
+    return made
