@@ -94,16 +94,16 @@ def test_what_nobody_registered_is_named(tmp_path: Path) -> None:
 
     keras.saving.register_keras_serializable("package")(Forgotten)
     parts = {
-        "class 'Unknown'": Unknown(),
-        "class 'Forgotten'": Forgotten(),
-        "function 'unknown_activation'": layers.Dense(3, unknown_activation),
+        "it names .*Unknown, which is neither Keras' nor registered": Unknown(),
+        "Forgotten', which is not Keras' own|Forgotten, which is neither": Forgotten(),
+        "it needs the function 'unknown_activation'": layers.Dense(3, unknown_activation),
     }
     for i, part in enumerate(parts.values()):
         model(part).save(tmp_path / f"{i}.keras")
     assert foreign.load(tmp_path / "1.keras", NAMES)
     keras.saving.get_custom_objects().pop("package>Forgotten")
-    for i, name in enumerate(parts):
-        with pytest.raises(ValueError, match=f"it needs the {name}, which is not Keras' own"):
+    for i, message in enumerate(parts):
+        with pytest.raises(ValueError, match=message):
             foreign.load(tmp_path / f"{i}.keras", NAMES)
 
 
@@ -134,9 +134,12 @@ def test_no_room_is_made_for_low_rank_weights_that_are_not_there(tmp_path: Path)
     made.save(tmp_path / "m.keras")
     with zipfile.ZipFile(tmp_path / "m.keras") as archive:
         held = {name: archive.read(name) for name in archive.namelist()}
-    config = held["config.json"].replace(b'"filters": 4', b'"filters": 1000000000')
+    config = held["config.json"].replace(b'"lora_rank": 2', b'"lora_rank": 1000000000')
+    assert config != held["config.json"]
     with zipfile.ZipFile(tmp_path / "huge.keras", "w") as archive:
         for name, content in {**held, "config.json": config}.items():
             archive.writestr(name, content)
-    with pytest.raises(ValueError, match="variables are missing, among them one of"):
+    with pytest.raises(
+        ValueError, match=r"its variables take \d+ numbers, of which \d+ are stored"
+    ):
         foreign.load(tmp_path / "huge.keras", NAMES)

@@ -1,5 +1,6 @@
 """A `.keras` file of somebody else's, read on explicit request and only as data."""
 
+import math
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,10 @@ from tltoolkit.predictor import Predictor
 
 # Keras layers that hold code or run a graph from elsewhere.
 CODE = ("Lambda", "__lambda__", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper")
+# Two low-rank arrays beside each stored one are not larger than that, if their rank is one.
+UNSTORED = 3
+# Numbers that random layers and counters hold besides.
+ROOM = 2**20
 # What Keras says, somewhere in a long text, of a name that it does not know.
 _UNKNOWN = re.compile(r"Could not locate (class|function) '([^']+)'")
 _DAMAGE = (*verified.DAMAGE, zipfile.BadZipFile, EOFError, AttributeError, RecursionError)
@@ -172,7 +177,13 @@ def _stored_by(config: dict[str, Any]) -> list[tuple[int, ...]]:
                 {**config, "compile_config": None}, safe_mode=True
             )
             saving_lib._save_state(model, store, None, "", set())
-        return store.shapes()
+        shapes = store.shapes()
+        held, stored = (
+            sum(map(math.prod, of)) for of in ([v.shape for v in model.variables], shapes)
+        )
+        if held > UNSTORED * stored + ROOM:
+            raise ValueError(f"its variables take {held} numbers, of which {stored} are stored")
+        return shapes
     finally:
         # Keras lists them to give them values later, which nobody will need.
         global_state.set_global_attribute("uninitialized_variables", [])
