@@ -11,12 +11,11 @@ from tltoolkit import augment as augmentation
 from tltoolkit import run_dir as run_dirs
 from tltoolkit.data import ImageData
 from tltoolkit.data.images import check_image_data
-from tltoolkit.imbalance import Correction, Imbalance
+from tltoolkit.imbalance import Imbalance
 from tltoolkit.network import Network, network_of
 from tltoolkit.run import Run, joined
-from tltoolkit.stages import LBFGS, Plan, Stage
-from tltoolkit.training import correcting, given, objective, solving
-from tltoolkit.training.best import BEST_BY
+from tltoolkit.stages import Plan, Stage
+from tltoolkit.training import correcting, given, solving
 from tltoolkit.training.caching import Examples, Features
 from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job
@@ -114,9 +113,8 @@ def fine_tune(
         rule = "'linear_probe', or another that trains a head only, with imbalance features"
         raise _checks.fail("plan", rule, plan)
     _check_stages(begun, network, data)
-    later = _all_stages(plan, begun, correction, network)
-    _check_loss(correction, later)
-    given.check(callbacks, network.model, later, _logged(correction, data))
+    more = [Stage("fine_tune")] if plan == "auto" else []
+    given.check(callbacks, network, [*begun, *more], correction, data.val is not None)
     augmented = pipeline_of(augment, network.image_size, data.train.class_counts, seed)
     spill = None if run_dir is None else Path(run_dir)
     storage = Storage(memory_gb=cache_gb, dtype=cache_dtype, directory=spill)
@@ -281,29 +279,6 @@ def _check_stages(plan: Plan, network: Network, data: ImageData) -> None:
             "its frozen part is computed in every epoch",
             stacklevel=3,
         )
-
-
-def _all_stages(
-    plan: str | Plan, begun: Plan, correction: Correction, network: Network
-) -> tuple[Stage, ...]:
-    """The stages that there may be, as far as callbacks have to do with them."""
-    more = [Stage("fine_tune")] if plan == "auto" else []
-    if correction.imbalance.adjust == correcting.RETRAIN and linear_head(network) is None:
-        more.append(Stage(correcting.RETRAIN))
-    return (*begun, *more)
-
-
-def _check_loss(correction: Correction, stages: Iterable[Stage]) -> None:
-    only_solved = all(stage.optimizer == LBFGS for stage in stages)
-    if only_solved and correction.imbalance.loss in ("focal", "ldam", "asymmetric"):
-        rule = "another one where every stage solves the head, which takes cross-entropy"
-        raise _checks.fail("loss", rule, correction.imbalance.loss)
-
-
-def _logged(correction: Correction, data: ImageData) -> list[str]:
-    """The names in the logs of an epoch."""
-    names = ["loss", "accuracy", *([objective.PLAIN] if correction.in_loss else [])]
-    return [*names, *(f"val_{name}" for name in names), BEST_BY] if data.val else names
 
 
 def _check_save_freq(save_freq: str | int, run_dir: str | Path | None) -> None:
