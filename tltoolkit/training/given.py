@@ -1,4 +1,4 @@
-"""Which callbacks of the user can do their work in a run; asked before anything is trained."""
+"""What was given to a run and could not do its work there; asked before anything is trained."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,12 @@ import keras
 
 from tltoolkit import _checks, graph
 from tltoolkit import callbacks as ours
+from tltoolkit.imbalance import Correction
+from tltoolkit.network import Network
 from tltoolkit.stages import LBFGS, Stage
+from tltoolkit.training import correcting, objective
+from tltoolkit.training.best import BEST_BY
+from tltoolkit.training.solving import linear_head
 
 # These keep or restore the weights of one whole model in one fit; a stage fits but its upper part.
 KEEPERS = (
@@ -37,29 +42,49 @@ DIRECTED = ("loss", "accuracy")
 
 
 def check(
-    callbacks: Sequence[Any], model: Any, stages: Sequence[Stage], logged: Sequence[str]
+    callbacks: Sequence[Any],
+    network: Network,
+    stages: Sequence[Stage],
+    correction: Correction,
+    val: bool,
 ) -> None:
     """Raise for a callback that would fail in a later epoch, do nothing, or do harm.
 
+    And for a loss that no stage would train by.
+
     Args:
         callbacks: What `fine_tune` was given.
-        model: The classifier.
-        stages: All stages, those that may follow too.
-        logged: The names in the logs of an epoch.
+        network: The classifier.
+        stages: The stages, also those that may follow.
+        correction: What is done about class imbalance, which may add a stage.
+        val: Whether there are validation images.
 
     Raises:
         TypeError: Something else than a Keras callback.
         ValueError: A callback that has no place in a run; it says what does its work.
     """
     fitted = [stage for stage in stages if stage.optimizer != LBFGS]
+    if correction.imbalance.adjust == correcting.RETRAIN and linear_head(network) is None:
+        fitted.append(Stage(correcting.RETRAIN))
+    if not fitted and correction.imbalance.loss in ("focal", "ldam", "asymmetric"):
+        rule = "another one where every stage solves the head, which takes cross-entropy"
+        raise _checks.fail("loss", rule, correction.imbalance.loss)
+    logged = _logged(correction, val)
     for callback in callbacks:
         _checks.instance("callbacks", callback, keras.callbacks.Callback, "Keras callbacks")
-        reason = _no_place(callback, model, fitted) or _no_monitor(callback, callbacks, logged)
+        reason = _no_place(callback, network.model, fitted)
+        reason = reason or _no_monitor(callback, callbacks, logged)
         if reason:
             raise ValueError(f"`callbacks` must do without {type(callback).__name__}: {reason}")
     if callbacks and not fitted:
         rule = "empty where every stage solves the head, which has no epochs to call them in"
         raise _checks.fail("callbacks", rule, list(callbacks))
+
+
+def _logged(correction: Correction, val: bool) -> list[str]:
+    """The names in the logs of an epoch."""
+    names = ["loss", "accuracy", *([objective.PLAIN] if correction.in_loss else [])]
+    return [*names, *(f"val_{name}" for name in names), BEST_BY] if val else names
 
 
 def _no_place(callback: Any, model: Any, fitted: Sequence[Stage]) -> str:
