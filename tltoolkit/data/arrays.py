@@ -85,10 +85,10 @@ def check_pixels(name: str, array: NDArray[Any], shapes: tuple[str, str], batch:
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise ValueError(f"`{name}` holds NaN or infinite pixels; pixels must be uint8, 0..255")
     if array.dtype != np.uint8:
-        low, high = (array.min(), array.max()) if array.size else (0, 0)
+        low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
         raise TypeError(
-            f"`{name}` must be uint8 with values 0..255. Received: {array.dtype} from {low:.4g} "
-            f"to {high:.4g}; {_conversion(array.dtype, float(low), float(high))}"
+            f"`{name}` must be uint8 with values 0..255. Received: dtype {array.dtype}; "
+            f"{_conversion(array.dtype, low, high)}; these are {low:.4g} to {high:.4g}"
         )
     shape = array.shape[batch:]
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))) or 0 in shape:
@@ -134,11 +134,10 @@ def numbered(
     if labels.dtype.kind not in "iu":
         raise _checks.fail("labels", "class numbers 0..C-1 or texts", labels)
     top = int(labels.max())
-    missing = sorted(set(range(top)) - set(labels.tolist())) if top < len(labels) else []
-    if class_names is None and missing and labels.min() >= 0:
-        rule = f"class numbers 0..C-1 without gaps, but {missing[0]} is not among them"
-        how = "take labels - 1" if labels.min() == 1 else "give class_names, or texts for labels"
-        raise _checks.fail("labels", f"{rule}; {how}", f"{labels.min()}..{top}")
+    least = int(labels.min())
+    if class_names is None and least > 0:
+        rule = f"class numbers 0..C-1, but 0 is not among them; pass labels - {least}, or texts"
+        raise _checks.fail("labels", rule, f"{least}..{top}")
     if class_names is None and top >= len(labels):
         raise _checks.fail("labels", "class numbers 0..C-1 without gaps", top)
     names = tuple(map(str, range(top + 1))) if class_names is None else tuple(class_names)
