@@ -103,11 +103,7 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "labels from 1 on": (
         lambda: tl.data.from_arrays(IMAGES, np.arange(24) % 3 + 1),
-        r"`labels` must be .*0 is not among them; take labels - 1. Received: labels='1\.\.3'",
-    ),
-    "labels with a gap": (
-        lambda: tl.data.from_arrays(IMAGES, 2 * LABELS),
-        "1 is not among them; give class_names, or texts",
+        r"`labels` must be .*0 is not among them; pass labels - 1.* Received: labels='1\.\.3'",
     ),
     "no path": (lambda: tl.load(3), "`directory` must be the path of a saved classifier"),
     "no path to save to": (
@@ -140,7 +136,7 @@ def test_pixels_of_another_kind_are_told_how_they_become_bytes(
 ) -> None:
     with pytest.raises(TypeError, match="must be uint8 with values 0..255") as caught:
         tl.data.from_arrays(images, LABELS)
-    advice = str(caught.value).partition(" with ")[2].partition(" with ")[2]
+    advice = str(caught.value).split(" with ")[2].partition(";")[0]
     expected = {
         "np.rint(images * 255).astype('uint8')": images * 255,
         "np.rint(images).astype('uint8')": images,

@@ -186,7 +186,7 @@ def test_one_image_in_place_of_several_is_refused(trained: Path) -> None:
     predictor = tl.load(trained)
     image = pixels(1)[0]
     for one in (image, image[..., 0], image[..., :1], b"\xff\xd8", Image.fromarray(image), "a.jpg"):
-        with pytest.raises(ValueError, match=r"`images` must be a list .* of one image, \[image\]"):
+        with pytest.raises(ValueError, match=r"`images` must be a sequence .* \[image\]"):
             predictor.predict(one)
     assert len(predictor.predict(pixels(3))) == 3
     assert len(predictor.predict(pixels(3)[..., 0])) == 3

@@ -111,8 +111,9 @@ class Predictor:
             ValueError: A file that cannot be read, named; an array of another type or shape.
         """
         if _is_one(images) or not hasattr(images, "__getitem__"):
-            rule = "a list of paths, arrays or other images; of one image, [image]"
-            raise _checks.fail("images", f"{rule} (`stream` takes any iterable)", images)
+            rule = "a sequence of paths, arrays or other images; of one image, [image]"
+            how = f"{rule} (`stream` takes what has no random access)"
+            raise _checks.fail("images", how, images)
         said = self.stream(
             images,
             min_confidence=min_confidence,

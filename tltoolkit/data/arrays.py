@@ -98,10 +98,10 @@ def check_pixels(name: str, array: NDArray[Any], shapes: tuple[str, str], batch:
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise ValueError(f"`{name}` holds NaN or infinite pixels; pixels must be uint8, 0..255")
     if array.dtype != np.uint8:
-        low, high = (array.min(), array.max()) if array.size else (0, 0)
+        low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
         raise TypeError(
-            f"`{name}` must be uint8 with values 0..255. Received: {array.dtype} from {low:.4g} "
-            f"to {high:.4g}; {_conversion(array.dtype, float(low), float(high))}"
+            f"`{name}` must be uint8 with values 0..255. Received: dtype {array.dtype}; "
+            f"{_conversion(array.dtype, low, high)}; these are {low:.4g} to {high:.4g}"
         )
     shape = array.shape[batch:]
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))) or 0 in shape:

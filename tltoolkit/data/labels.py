@@ -54,11 +54,10 @@ def _single(labels: NDArray[Any], class_names: Sequence[str] | None) -> tuple[La
         raise _checks.fail("labels", "class numbers 0..C-1 or texts", labels)
     labels = labels.astype(np.int64)
     top = int(labels.max())
-    missing = sorted(set(range(top)) - set(labels.tolist())) if top < len(labels) else []
-    if class_names is None and missing and labels.min() >= 0:
-        rule = f"class numbers 0..C-1 without gaps, but {missing[0]} is not among them"
-        how = "take labels - 1" if labels.min() == 1 else "give class_names, or texts for labels"
-        raise _checks.fail("labels", f"{rule}; {how}", f"{labels.min()}..{top}")
+    least = int(labels.min())
+    if class_names is None and least > 0:
+        rule = f"class numbers 0..C-1, but 0 is not among them; pass labels - {least}, or texts"
+        raise _checks.fail("labels", rule, f"{least}..{top}")
     if class_names is None and top >= len(labels):
         raise _checks.fail("labels", "class numbers 0..C-1 without gaps", top)
     names = tuple(map(str, range(top + 1))) if class_names is None else tuple(class_names)
