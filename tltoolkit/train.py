@@ -128,7 +128,7 @@ def fine_tune(
     begun, why = arguments.plan_of(plan, network)
     correction = correcting.correction_of(imbalance, network, data, begun)
     arguments.check_stages(plan, begun, correction, network, data)
-    arguments.check_later(callbacks, plan, begun, correction, network, data)
+    arguments.check_callbacks(callbacks, plan, begun, correction, network, data)
     augmented = arguments.pipeline_of(augment, network.image_size, data.train.class_counts, seed)
     network, augmented = network.shown("augment", augmented)
     if run_dir is not None:

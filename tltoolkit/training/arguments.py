@@ -1,7 +1,7 @@
 """The arguments of `fine_tune`: checked before any work, and turned into what they stand for."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,8 @@ from tltoolkit import augment as augmentation
 from tltoolkit.data import ImageData
 from tltoolkit.imbalance import Correction
 from tltoolkit.network import Network
-from tltoolkit.stages import LBFGS, Plan, Stage
-from tltoolkit.training import correcting, given, objective, solving
-from tltoolkit.training.best import BEST_BY
+from tltoolkit.stages import Plan, Stage
+from tltoolkit.training import given, solving
 from tltoolkit.training.solving import linear_head
 
 
@@ -59,7 +58,7 @@ def check_stages(
         )
 
 
-def check_later(
+def check_callbacks(
     callbacks: Sequence[Any],
     plan: str | Plan,
     begun: Plan,
@@ -69,32 +68,8 @@ def check_later(
 ) -> None:
     """Raise for a callback or a loss that cannot do its work in the stages of this run."""
     _checks.instance("callbacks", callbacks, (list, tuple), "a list of Keras callbacks")
-    stages = _all_stages(plan, begun, correction, network)
-    _check_loss(correction, stages)
-    given.check(callbacks, network.model, stages, _logged(correction, data))
-
-
-def _all_stages(
-    plan: str | Plan, begun: Plan, correction: Correction, network: Network
-) -> tuple[Stage, ...]:
-    """The stages that there may be, as far as callbacks have to do with them."""
-    more = [Stage("fine_tune")] if plan == "auto" else []
-    if correction.imbalance.adjust == correcting.RETRAIN and linear_head(network) is None:
-        more.append(Stage(correcting.RETRAIN))
-    return (*begun, *more)
-
-
-def _check_loss(correction: Correction, stages: Iterable[Stage]) -> None:
-    only_solved = all(stage.optimizer == LBFGS for stage in stages)
-    if only_solved and correction.imbalance.loss in ("focal", "ldam", "asymmetric"):
-        rule = "another one where every stage solves the head, which takes cross-entropy"
-        raise _checks.fail("loss", rule, correction.imbalance.loss)
-
-
-def _logged(correction: Correction, data: ImageData) -> list[str]:
-    """The names in the logs of an epoch."""
-    names = ["loss", "accuracy", *([objective.PLAIN] if correction.in_loss else [])]
-    return [*names, *(f"val_{name}" for name in names), BEST_BY] if data.val else names
+    later = [Stage("fine_tune")] if plan == "auto" else []
+    given.check(callbacks, network, [*begun, *later], correction, data.val is not None)
 
 
 def check_save_freq(save_freq: str | int, run_dir: str | Path | None) -> None:
