@@ -33,6 +33,8 @@ def unused(optimizer: str) -> tuple[str, ...]:
     """The settings of a stage that an optimizer has no use for."""
     if optimizer == LBFGS:
         return STEPWISE
+    if optimizer not in OPTIMIZERS:
+        return ()  # a stage will say which there are
     return tuple(n for n in ("momentum", "weight_decay") if n not in OPTIMIZERS[optimizer])
 
 

@@ -133,8 +133,9 @@ def build_settings(values: Values, class_names: tuple[str, ...], multi_label: bo
     backbone = backbones.get(values.get("backbone", BACKBONE))
     # Without hidden layers there is nothing to normalise, and only "auto" goes by batch_size.
     given = {n: values[n] for n in HEAD if n in values and (n != "norm" or values.get("hidden"))}
+    size = batch_size(values)
     if given.get("norm") == "auto":
-        given["batch_size"] = batch_size(values)
+        given["batch_size"] = size
     return Settings(
         backbone=backbone.name,
         class_names=class_names,
