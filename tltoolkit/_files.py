@@ -140,7 +140,7 @@ def _dialect(base: Any) -> Any:
 
     PyYAML 6 follows YAML 1.1, where a number must have a point before and a sign in its exponent.
     """
-    own = type("Own", (base,), {})
+    own: Any = type("Own", (base,), {})
     own.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
     return own
 

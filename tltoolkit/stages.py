@@ -120,9 +120,10 @@ class Plan:
 
     def __post_init__(self) -> None:
         rule = "a sequence of tl.Stage, as in tl.Plan((stage,))"
-        if isinstance(self.stages, str) or not isinstance(self.stages, Iterable):
-            raise TypeError(str(_checks.fail("stages", rule, self.stages)))
-        object.__setattr__(self, "stages", tuple(self.stages))
+        given: Any = self.stages
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise TypeError(str(_checks.fail("stages", rule, given)))
+        object.__setattr__(self, "stages", tuple(given))
         for stage in self.stages:
             _checks.instance("stages", stage, Stage, rule)
         names = [stage.name for stage in self.stages]

@@ -29,7 +29,7 @@ def check_enough(counts: npt.NDArray[Any], sampler: Any, names: Sequence[str]) -
         sampler: As in `resample`; one of the user's own has settings of its own.
         names: Of the classes.
     """
-    few = [f"{names[c]} ({counts[c]:g})" for c in np.flatnonzero(counts < FEWEST)]
+    few = [f"{names[c]} ({counts[c]:g})" for c in np.flatnonzero(counts < FEWEST).tolist()]
     if isinstance(sampler, str) and few and np.ptp(counts):
         rule = f"used where every class has at least {FEWEST} rows, so that rows have neighbours"
         raise _checks.fail("features", f"{rule}; too few: {', '.join(few)}", sampler)
