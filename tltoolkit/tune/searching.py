@@ -1,6 +1,8 @@
 """search: try many settings, keep what validation likes best."""
 
+import importlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -121,11 +123,7 @@ def search(
         RuntimeError: No trial came to its end.
         ImportError: Optuna is missing.
     """
-    try:
-        from tltoolkit.tune import study as studies
-        from tltoolkit.tune import trials as runs
-    except ImportError as error:
-        raise ImportError("searches need Optuna: pip install 'tltoolkit[tune]'") from error
+    studies, runs = _needing_optuna("study"), _needing_optuna("trials")
     check_image_data(data)
     if data.val is None:
         raise _checks.fail("data", "an ImageData with a validation split", data)
@@ -159,6 +157,19 @@ def search(
         trials=runs.table(asked),
         study=study,
     )
+
+
+def _needing_optuna(name: str) -> Any:
+    """A module of this package that imports Optuna.
+
+    Optuna 4 keeps the exceptions of its optional imports that fail, and so, for ever, the frames
+    of all who called and their variables: networks and images. A thread has no callers.
+    """
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(importlib.import_module, f"tltoolkit.tune.{name}").result()
+    except ImportError as error:
+        raise ImportError("searches need Optuna: pip install 'tltoolkit[tune]'") from error
 
 
 def check_weights(weights: Weights, names: list[str]) -> None:
