@@ -7,6 +7,7 @@ import pytest
 
 import tltoolkit as tl
 from tltoolkit import graph
+from tltoolkit.data.stratify import deal
 from tltoolkit.discovery import find_blocks
 from tltoolkit.network import network_of
 
@@ -44,7 +45,9 @@ def data(count: int = 48) -> tl.data.ImageData:
     rng = np.random.default_rng(0)
     labels = np.arange(count) % 2
     noise = rng.integers(0, 160, (count, SIZE, SIZE, 3)) + 60 * labels[:, None, None, None]
-    return tl.data.from_arrays(noise.astype(np.uint8), labels, val=0.25)
+    whole = tl.data.from_arrays(noise.astype(np.uint8), labels, val=0.0).train
+    held = deal(labels, (0.75, 0.25), 0) == 1  # a quarter of each class, to the image
+    return tl.data.ImageData(train=whole.subset(~held), val=whole.subset(held))
 
 
 def test_blocks_end_where_branches_join_or_the_map_shrinks() -> None:

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from tltoolkit.data.images import Split
 from tltoolkit.data.seen import SPLITS, Seen
 
-ON = ("unseen", "test", "val", "train", "all")
 _TRAIN, _VAL, _TEST = range(len(SPLITS))
 # What an image is to a classifier, in the words of the note.
 _KINDS = {
@@ -26,7 +25,8 @@ class Chosen:
 
     Attributes:
         split: The images.
-        on: What they are, one of `ON`: "val" where "unseen" was asked for and there is nothing.
+        on: What they are, "unseen", "test", "val", "train" or "all"; "val" also
+            where "unseen" was asked for and there is nothing of it.
         scored, left_out: How many images there are of each kind: "test" and "val" and "train" of
             those splits of the run, "new" to it, and new of a "group" that it has seen.
         caution: Why the figures say less than they seem to, or "".
