@@ -231,9 +231,12 @@ def test_killed_before_the_classifier_is_written_or_while_it_is(
         patch.setattr("tltoolkit.artifact.write", killed)
         with pytest.raises(InterruptedError):
             train("cached", tmp_path)
-    (tmp_path / "model.keras").write_bytes(b"half of it")
+    # A file takes its name once it is whole, so that this is what a kill leaves.
+    half = tmp_path / ".tltoolkit-0123456789abcdef.keras"
+    half.write_bytes(b"half of it")
     assert outcome(train("cached", tmp_path)) == whole("cached")
     assert not (tmp_path / "checkpoints").exists()
+    assert not half.exists()
     assert keras.saving.load_model(tmp_path / "model.keras").count_params() > 0
 
 

@@ -127,7 +127,8 @@ def test_without_validation_the_last_epoch_is_kept() -> None:
 def test_multi_label_training() -> None:
     pixels, labels = images()
     both = np.stack([labels, labels[::-1]], 1).astype(np.uint8)
-    multi = tl.data.from_arrays(pixels, both, class_names=["bright", "late"], val=0.25)
+    names = ["bright", "late"]
+    multi = tl.data.from_arrays(pixels, both, names, val=0.25, multi_label=True)
     model = build(class_names=("bright", "late"), multi_label=True)
     run = tl.fine_tune(model, multi, tl.Plan((PLAN.stages[0],)), "none", verbose=0)
     assert run.history["val_f1_macro"][run.best_epoch] == pytest.approx(
