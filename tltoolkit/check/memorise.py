@@ -73,7 +73,9 @@ def subject_of(job: Job) -> Subject:
         images, _ = next(iter(job.train.batches(job.augmented, job.batch_size)))
         x = tf.cast(images, tf.float32)
     else:
-        x = tf.constant(task.stored()[0][0])
+        stored, _ = task.stored()
+        assert stored is not None
+        x = tf.constant(stored[0])
     trainer = task.trainer()
     threshold = 0.0 if job.network.from_logits else 0.5
     return Subject(

@@ -94,7 +94,9 @@ class Task:
     @cached_property
     def made_up(self) -> tuple[np.ndarray, np.ndarray]:
         """Stored activations (1, M, F) with made-up rows, and their targets (M, C)."""
-        return made_up.rows(self.stored()[0], self.job, self.seed)
+        stored, _ = self.stored()
+        assert stored is not None
+        return made_up.rows(stored, self.job, self.seed)
 
     def trainer(self) -> Any:
         """The part of the model that is computed at every step."""
@@ -141,6 +143,7 @@ class Task:
         if self.tensor is None:
             return self._pixels(start)
         train, val = self.stored()
+        assert train is not None
         targets, sample = job.train.targets, self.sample
         if job.correction.imbalance.features is not None:
             train, targets = self.made_up

@@ -11,10 +11,8 @@ from tltoolkit.callbacks import ValidationMetrics
 from tltoolkit.training import objective, scoring
 from tltoolkit.training.job import Task
 
-Callback = keras.callbacks.Callback
 
-
-class Validation(Callback):
+class Validation(keras.callbacks.Callback):
     """Scores the validation images after each epoch, and adds the scores to its logs.
 
     In place of `fit(validation_data=...)`, which would compute the frozen part of the model in
@@ -100,4 +98,4 @@ def _step_of(model: Any, loss: Any, metrics: list[Any]) -> Any:
 
 def _is_own(method: Any) -> bool:
     """Whether a callback has a method of its own in place of Keras' empty one."""
-    return getattr(method, "__func__", method) is not Callback.on_test_batch_end
+    return getattr(method, "__func__", method) is not keras.callbacks.Callback.on_test_batch_end
