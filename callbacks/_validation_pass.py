@@ -24,7 +24,9 @@ class Evaluation:
     def __init__(self, model: Any, kind: type[Any]) -> None:
         before: Any = model.__dict__.get("evaluate")
         self.model, self.kind = model, kind
-        self.own: Any = before.own if isinstance(before, Evaluation) else before
+        self.own: Callable[..., Any] | None = (
+            before.own if isinstance(before, Evaluation) else before
+        )
         self.test_function: Callable[..., Any] | None = None
         self.kept: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
 

@@ -240,6 +240,23 @@ def test_killed_before_the_classifier_is_written_or_while_it_is(
     assert keras.saving.load_model(tmp_path / "model.keras").count_params() > 0
 
 
+def test_a_checkpoint_of_an_earlier_version_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InterruptedError):
+        train("cached", tmp_path, Broken(epochs=2))
+    read = checkpoint.read_latest
+
+    def as_before(directory: Path) -> Any:
+        tree = read(directory)
+        del tree["run"]["paths"]  # layers were known by their names
+        return tree
+
+    monkeypatch.setattr(checkpoint, "read_latest", as_before)
+    with pytest.raises(ValueError, match="of an earlier version.*start the run anew"):
+        train("cached", tmp_path)
+
+
 def test_a_finished_run_comes_back_without_training(
     whole: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -75,6 +75,15 @@ def unfinished(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def test_a_finished_run_of_an_earlier_version_comes_back(tmp_path: Path) -> None:
+    first = train(tmp_path)
+    noted = json.loads((tmp_path / "started.json").read_text())
+    del noted["settings"][started.START]  # was not noted then
+    (tmp_path / "started.json").write_text(json.dumps(noted))
+    again = train(tmp_path)
+    assert again.history == first.history
+
+
 def test_what_a_run_notes_at_its_start(unfinished: Path) -> None:
     noted = json.loads((unfinished / "started.json").read_text())
     assert noted["command"] == sys.argv

@@ -44,6 +44,8 @@ def begin(target: Path, noted: Mapping[str, Any], resume: bool | str) -> bool:
     ended = _read(target / RECORD).get(WEIGHTS) if finished else None
     try:
         old = _read(target / STARTED)
+        if started.START not in old["settings"]:  # a run of an earlier version did not note it
+            noted = started.from_start_of(old, noted)
         if ended is not None and ended == noted["settings"][started.START]:
             noted = started.from_start_of(old, noted)
         found = started.changes(old, noted)

@@ -141,9 +141,9 @@ class Correction:
         factors = np.ones(len(self.counts))
         if self.class_weights is not None:
             factors = factors * self.class_weights
-        deferred = not solved and epoch >= deferred_from(epochs)
-        if self.deferred_weights is not None and deferred:
-            factors = factors * self.deferred_weights
+        deferred = None if solved else self.deferred_weights
+        if deferred is not None and epoch >= deferred_from(epochs):
+            factors = factors * deferred
         if self.offsets is not None:
             factors = factors * np.exp(-self.offsets)
         factors = factors * self._rates(epoch, epochs)

@@ -127,6 +127,11 @@ class Progress:
         if tree is None:
             return False
         run, variables = tree["run"], training_state.model_variables(job.model)
+        if "paths" not in run:
+            raise ValueError(
+                f"the checkpoints in {self.directory} are of an earlier version, which knew layers "
+                "by name; start the run anew in another directory"
+            )
         training_state.check_fits("model", variables, tree["model"])
         training_state.assign(variables, tree["model"])
         # A model that was built again has the same variables under other automatic names.
