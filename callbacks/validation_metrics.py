@@ -192,7 +192,7 @@ def _named(figures: Any, averages: Sequence[str], per_class: Sequence[str]) -> d
 
 
 def _labels(targets: npt.NDArray[Any], count: int, several: bool) -> npt.NDArray[np.int64]:
-    if targets.shape[1] not in (1, count):
+    if targets.shape[1] != count and (several or targets.shape[1] != 1):
         raise ValueError(
             f"ValidationMetrics: the targets have {targets.shape[1]} columns and the model has "
             f"{count} outputs"

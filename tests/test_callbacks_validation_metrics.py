@@ -265,3 +265,8 @@ def test_a_class_without_positives_stays_out_of_the_averages_though_it_was_predi
     check(history, {"f1_micro": pooled})
     for name in ("f1_3", "precision_3", "recall_3", "f1_4"):
         assert np.isnan(history[f"val_{name}"]).all()
+
+
+def test_class_numbers_are_no_several_labels():
+    with pytest.raises(ValueError, match="the targets have 1 columns and the model has 3 outputs"):
+        fit(build(), [ValidationMetrics(multi_label=True)])

@@ -104,5 +104,10 @@ def test_every_optimizer_goes_downhill(name: str, factors: list[float]) -> None:
     assert (step(optimizer, weights) > 0).all()
 
 
+def test_a_momentum_may_be_a_whole_number() -> None:
+    optimizer, weights = built([1.0, 1.0, 1.0], name="sgd", momentum=0, clip_norm=1.0)
+    assert (step(optimizer, weights) > 0).all()
+
+
 def test_every_name_that_a_stage_may_give_has_an_optimizer() -> None:
     assert list(optimizers.CLASSES) == list(terms.OPTIMIZERS)

@@ -60,7 +60,8 @@ def build(
         clip_norm: Limit of the norm of all gradients together, or None.
         undecayed: Variables without weight decay.
     """
-    given = {"momentum": momentum, "weight_decay": weight_decay}
+    # As floats: Keras 3.15 compares them with the type of its variables.
+    given = {"momentum": float(momentum), "weight_decay": float(weight_decay)}
     extra = {argument: given[argument] for argument in sorted(OPTIMIZERS[name])}
 
     def single(factor: float, clip: float | None = None) -> Any:
