@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tltoolkit import run_dir
+from tltoolkit import artifact, run_dir
 from tltoolkit.data import ImageData, from_arrays, from_directory
 from tltoolkit.data.seen import NEW, Seen
 
@@ -76,7 +76,8 @@ def test_it_comes_back_as_it_was_and_takes_34_bytes_an_image(tmp_path: Path) -> 
     data = made(folder(tmp_path / "x"))
     seen = Seen.of(data)
     (tmp_path / "run").mkdir()
-    hashes = seen.write(tmp_path / "run")
+    artifact.write_seen(seen, tmp_path / "run")
+    hashes = {name: artifact.sha256(tmp_path / "run" / name) for name in Seen.FILES}
     back = Seen.read(tmp_path / "run", hashes)
     np.testing.assert_array_equal(back.rows, seen.rows)
     for name in ("files", "origin", "on_bad", "duplicates", "grouped"):
@@ -95,7 +96,8 @@ def test_names_that_are_no_text_do_not_matter(tmp_path: Path) -> None:
         Seen.of(data), origin={"kind": os.fsdecode(b"\xe9"), "settings": {}, "not_kept": []}
     )
     (tmp_path / "run").mkdir()
-    assert Seen.read(tmp_path / "run", seen.write(tmp_path / "run")).origin == seen.origin
+    artifact.write_seen(seen, tmp_path / "run")
+    assert Seen.read(tmp_path / "run").origin == seen.origin
 
 
 def test_a_run_that_goes_on_with_other_data_has_seen_both(tmp_path: Path) -> None:
@@ -138,7 +140,7 @@ def bad_files(good: np.ndarray) -> dict[str, bytes]:
 def test_rows_that_are_not_as_they_should_be_are_refused(kind: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     seen = Seen.of(tiny())
-    seen.write(tmp_path / "run")
+    artifact.write_seen(seen, tmp_path / "run")
     (tmp_path / "run" / "images.npy").write_bytes(bad_files(seen.rows)[kind])
     with pytest.raises(ValueError, match=r"images\.npy is no record of images"):
         Seen.read(tmp_path / "run")
@@ -157,7 +159,7 @@ def test_rows_that_are_not_as_they_should_be_are_refused(kind: str, tmp_path: Pa
 def test_what_is_said_of_the_data_is_checked(
     change: dict[str, object], message: str, tmp_path: Path
 ) -> None:
-    Seen.of(tiny()).write(tmp_path)
+    artifact.write_seen(Seen.of(tiny()), tmp_path)
     told = json.loads((tmp_path / "data.json").read_text())
     (tmp_path / "data.json").write_text(json.dumps({**told, **change}))
     with pytest.raises(ValueError, match=message):

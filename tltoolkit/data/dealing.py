@@ -4,21 +4,20 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm  # type: ignore[import-untyped]
 
+from tltoolkit.data.digests import digests
 from tltoolkit.data.groups import as_bytes
+from tltoolkit.data.parallel import each
 from tltoolkit.data.sources import Source, same_content
 from tltoolkit.data.stratify import Labels, labels_of_rows
 
 # Bytes of a file that is read whole, and of each of the three blocks read of a larger one: a
 # photograph of any size then costs one or three reads.
 WHOLE, BLOCK = 2**16, 2**14
-_THREADS = 16  # disks, and network drives even more, answer many small reads at once
-_AT_ONCE = 64  # files per task: handing over one costs about as much as reading it
 _SHOWN = 10
 
 
@@ -90,28 +89,24 @@ def content_keys(source: Source, indices: NDArray[np.int64]) -> list[bytes]:
     bytes of a larger one; of pixels and of encoded images that are no file, whole. Files that
     cannot be read have one key in common.
     """
-    tasks = [indices[i : i + _AT_ONCE].tolist() for i in range(0, len(indices), _AT_ONCE)]
-    with (
-        ThreadPoolExecutor(_THREADS) as pool,
-        tqdm(None, "reading", len(indices), unit="image", disable=None, delay=2) as bar,
-    ):
-        keys: list[bytes] = []
-        for found in pool.map(lambda task: [_key(source, index) for index in task], tasks):
-            keys += found
-            bar.update(len(found))
-    return keys
+    chosen = indices.tolist()
+    files = {index: (source.path(index), source.size(index)) for index in chosen}
+    large = [i for i, (path, size) in files.items() if path is not None and (size or 0) > WHOLE]
+    blocks_only = set(large)
+    # What has no size is a pipe or a file that is gone: nothing to read.
+    rest = [i for i, (_, size) in files.items() if size is not None and i not in blocks_only]
+    keys = dict(zip(rest, digests(source, rest), strict=True))
+    sampled = each(_sampled, [files[index] for index in large], len(large), "reading images")
+    keys |= dict(zip(large, sampled, strict=True))
+    return [bytes.fromhex(keys.get(index) or "") for index in chosen]
 
 
-def _key(source: Source, index: int) -> bytes:
-    path, size = source.path(index), source.size(index)
+def _sampled(file: tuple[Any, Any]) -> str | None:
+    path, size = file
     try:
-        if size is None:
-            return b""
-        if path is None or size <= WHOLE:
-            return bytes.fromhex(source.digest(index))
-        return hashlib.sha256(b"".join((size.to_bytes(8), *_blocks(path, size)))).digest()
+        return hashlib.sha256(b"".join((size.to_bytes(8), *_blocks(path, size)))).hexdigest()
     except OSError:
-        return b""
+        return None
 
 
 def _blocks(path: str, size: int) -> Iterator[bytes]:

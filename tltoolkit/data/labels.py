@@ -50,7 +50,7 @@ def several_in_one(class_names: Sequence[str] | None, multi_label: bool | None) 
 def _single(labels: NDArray[Any], class_names: Sequence[str] | None) -> tuple[Labels, Any]:
     if labels.dtype.kind in "UO" and all(isinstance(label, str) for label in labels):
         return _texts([tidy(label) for label in labels], class_names)
-    if labels.dtype.kind not in "biuf" or (labels.dtype.kind == "f" and (labels % 1 != 0).any()):
+    if labels.dtype.kind not in "biuf" or not _whole(labels):
         raise _checks.fail("labels", "class numbers 0..C-1 or texts", labels)
     labels = labels.astype(np.int64)
     top = int(labels.max())
@@ -65,6 +65,10 @@ def _single(labels: NDArray[Any], class_names: Sequence[str] | None) -> tuple[La
         wrong = labels.min() if labels.min() < 0 else top
         raise _checks.fail("labels", f"class numbers 0..{len(names) - 1}", int(wrong))
     return labels, names
+
+
+def _whole(labels: NDArray[Any]) -> bool:
+    return labels.dtype.kind != "f" or bool(np.isfinite(labels).all() and (labels % 1 == 0).all())
 
 
 def _texts(labels: list[str], class_names: Sequence[str] | None) -> tuple[Labels, tuple[str, ...]]:

@@ -85,7 +85,8 @@ def _rows(path: str, delimiter: str) -> list[list[str]]:
     # utf-8-sig: spreadsheets begin their files with a mark that would stick to the first name.
     with open(path, encoding="utf-8-sig", newline="") as file:
         if delimiter != " ":
-            return [row for row in csv.reader(file, delimiter=delimiter) if row]
+            # Strict: a quote that is never closed would swallow the rows that follow.
+            return [row for row in csv.reader(file, delimiter=delimiter, strict=True) if row]
         lines = [line.strip() for line in file if line.strip()]
     # The path comes first, and may hold blanks itself.
     columns = min((len(line.split()) for line in lines), default=1)
