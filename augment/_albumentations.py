@@ -129,8 +129,11 @@ def from_node(node: Any) -> Any:
 def text(transform: Any, indent: str = "") -> str:
     """A transform as a person would write it, with the parameters that differ from defaults.
 
-    It is the same in every process, because runs are compared by it.
+    Anything else that can be called is shown by its `repr`. It is the same in every process,
+    because runs are compared by it.
     """
+    if not isinstance(transform, _KINDS):
+        return anywhere(transform)
     known = inspect.signature(type(transform)).parameters
     shown = [
         f"{key}={anywhere(value)}"

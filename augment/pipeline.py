@@ -181,7 +181,9 @@ class Pipeline:
             head += ", square first"
         if self.transforms is None:
             return head + ")"
-        return f"{head}, transforms={_shown(self.transforms)})"
+        from tltoolkit.augment import _albumentations
+
+        return f"{head}, transforms={_albumentations.text(self.transforms)})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_local"}
@@ -240,10 +242,3 @@ def _transformed(
     result = result["image"] if isinstance(result, Mapping) else result
     images.check_image(result, _ADVICE)
     return result
-
-
-def _shown(transforms: Any) -> str:
-    from tltoolkit.augment import _albumentations
-
-    known = hasattr(transforms, "set_random_state")
-    return _albumentations.text(transforms) if known else _albumentations.anywhere(transforms)

@@ -17,6 +17,19 @@ def unchanged(image, **parameters):
     return image
 
 
+class Seeded:
+    """Takes random states as a transform of albumentations does, and is none."""
+
+    def set_random_state(self, *states):
+        pass
+
+    def __call__(self, image):
+        return {"image": image}
+
+    def __repr__(self):
+        return "Seeded"
+
+
 @pytest.mark.parametrize(
     "transforms",
     [
@@ -54,14 +67,17 @@ def test_parameters_may_be_left_out():
     ("transforms", "said"),
     [
         (unchanged, "only transforms of albumentations and of tltoolkit.augment"),
+        (Seeded(), "only transforms of albumentations and of .* Received: Seeded"),
         (A.Lambda(image=unchanged, p=1), "only transforms of albumentations"),
         ([type("HorizontalFlip", (A.VerticalFlip,), {})()], "only transforms of albumentations"),
         ([A.Equalize(mask=np.zeros((4, 4)))], "the parameter mask=array"),
     ],
 )
 def test_what_cannot_be_written_is_an_error(transforms, said):
+    pipeline = Pipeline(transforms, 24)
     with pytest.raises(ValueError, match=said):
-        Pipeline(transforms, 24).to_yaml()
+        pipeline.to_yaml()
+    assert repr(pipeline).startswith("Pipeline(image_size=24, ")
 
 
 @pytest.mark.parametrize(

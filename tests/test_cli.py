@@ -116,6 +116,12 @@ def test_evaluate_scores_the_answers_that_predict_gives(
     words = ["evaluate", *map(str, words), str(photos), "--split", "all"]
     assert main([*words, "--json", "--report", str(tmp_path / "r")]) == 0
     told = json.loads(capsys.readouterr().out)
+    splits = tl.data.from_directory(photos, test=0.2).splits
+    assert told.pop("images") == {
+        "split": "all",
+        "scored": {name: len(split) for name, split in splits.items()},
+        "left_out": {},
+    }
     assert told["scalars"]["accuracy"] == expected
     assert told["raw"]["scalars"]["accuracy"] == raw.accuracy
     assert told["decision"] == json.loads(json.dumps(decision.to_dict()))

@@ -14,6 +14,7 @@ import tltoolkit as tl
 from tltoolkit import refitting
 from tltoolkit.cli import main
 from tltoolkit.data import ImageData, from_arrays, from_directory, from_stream, from_table
+from tltoolkit.data.folds import set_aside
 from tltoolkit.data.seen import Seen
 from tltoolkit.training import probe
 from tltoolkit.tune.subsets import nested
@@ -182,11 +183,13 @@ def test_the_stand_in_for_validation_keeps_rows_of_a_group_together() -> None:
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 20, 200)
     for multi_label in (False, True):
-        targets = np.eye(3)[groups % 3]
-        fit, held = probe._stand_in(targets, multi_label, 0, groups)
-        assert sorted([*fit, *held]) == list(range(200))
-        assert not set(groups[fit]) & set(groups[held])
-        assert targets[fit].any(0).all()
+        targets = np.eye(3, dtype=np.uint8)[groups % 3]
+        labels = targets if multi_label else targets.argmax(1)
+        held = set_aside(labels, groups, 1 / probe.FOLDS, 0)
+        assert held.shape == (200,)
+        assert not set(groups[~held]) & set(groups[held])
+        for part in (held, ~held):
+            assert targets[part].any(0).all()
 
 
 def test_a_penalty_is_picked_by_other_patients() -> None:
@@ -196,9 +199,13 @@ def test_a_penalty_is_picked_by_other_patients() -> None:
     labels = rng.permutation(np.arange(30) % 2)[groups]
     features = np.eye(30)[groups] + rng.normal(0, 0.05, (240, 30))
     targets = np.eye(2)[labels]
-    alone = probe.solve(features, targets, None, False).penalty
-    together = probe.solve(features, targets, None, False, groups=groups).penalty
-    assert together < 1e-3 < 1 <= alone
+    alone, together = (
+        [probe.solve(features, targets, None, False, seed, groups=by).penalty for seed in range(5)]
+        for by in (None, groups)
+    )
+    # Under strong penalties the loss is flat, so that one seed may pick a neighbour by chance.
+    assert np.median(together) < 1e-3
+    assert max(together) < 1e-2 < 1 <= min(alone)
 
 
 def test_groups_that_cannot_be_found_are_named(tmp_path: Path) -> None:
@@ -288,4 +295,4 @@ def test_the_probe_of_the_first_batch_judges_by_other_groups() -> None:
 def test_the_command_line_has_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder(tmp_path)
     assert main(["audit", str(tmp_path), "--groups", r"p(\d+)x"]) == 2
-    assert "`groups` gives no group to 120 of 120 images" in capsys.readouterr().err
+    assert "--groups gives no group to 120 of 120 images" in capsys.readouterr().err

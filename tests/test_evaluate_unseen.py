@@ -191,7 +191,7 @@ def test_a_folder_of_new_images_is_scored_whole(
     assert found["per_class"]["support"] == [0, 31]
     (new / "c").mkdir()
     picture(new / "c" / "1.png", 1)
-    assert "`class_names` must be among those of the classifier" in refused([run, new], capsys)
+    assert "--class-names must be among those of the classifier" in refused([run, new], capsys)
 
 
 def test_without_test_images_it_is_validation_and_says_so(

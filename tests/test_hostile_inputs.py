@@ -86,7 +86,7 @@ HOSTILE_RUNS: dict[str, tuple[dict[str, Any], str]] = {
     "data as arrays": ({"data": (IMAGES, LABELS)}, "`data` must be an ImageData"),
     "three classes": ({"data": lambda: arrays(np.arange(12) % 3)}, "data with the model's classes"),
     "several labels": (
-        {"data": lambda: arrays(np.eye(2, dtype=int)[LABELS])},
+        {"data": lambda: arrays(np.eye(2, dtype=int)[LABELS], multi_label=True)},
         "multi_label=False, as the model",
     ),
     "no batch": ({"batch_size": 0}, "`batch_size` must be an integer >= 1"),

@@ -319,6 +319,10 @@ def test_equal_pipelines_are_computed_once() -> None:
 
     first, second = stored([tl.augment.Pipeline(turn, SIZE) for _ in range(2)])
     assert first is second
+    before = tl.augment.Preparation(normalise="global_contrast")
+    plain = [tl.augment.Pipeline(None, SIZE, seed, first=before) for seed in (1, 2)]
+    first, second = stored(plain)
+    assert first is second
 
 
 def test_pipelines_that_only_read_alike_are_not_taken_for_each_other() -> None:
@@ -338,6 +342,13 @@ def test_pipelines_that_only_read_alike_are_not_taken_for_each_other() -> None:
         pipelines = [tl.augment.Pipeline(Shift(1), SIZE, **options) for options in (one, other)]
         first, second = stored(pipelines)
         assert first is not second
+    normalised = [None, "global_contrast", Shift(2), Shift(3)]
+    for transforms in (None, Shift(1)):
+        before = [tl.augment.Preparation(normalise=one) for one in normalised]
+        pipelines = [tl.augment.Pipeline(transforms, SIZE, first=one) for one in before]
+        found = stored(pipelines, (0,) * len(pipelines))
+        for i, one in enumerate(found):
+            assert not any(np.array_equal(one, other) for other in found[:i])
     same_pipeline = [tl.augment.preset("medium", SIZE)] * 2
     first, second = stored(same_pipeline, (0, 2))
     assert not np.array_equal(first, second)

@@ -105,13 +105,15 @@ def key_of(model: Any, cut: Any, wanted: Wanted, storage: Storage) -> str:
 def _images_of(wanted: Wanted) -> str:
     """What the pipeline makes of images: the same text, the same images."""
     pipeline = wanted.pipeline
+    normalise = () if pipeline.first is None else pipeline.first.normalise or ()
+    # What a function does is not to be read from its text.
+    functions = [id(one) for one in normalise if not isinstance(one, dict)]
     if pipeline.transforms is None:
-        return f"plain {pipeline.image_size} {pipeline.fit}"
+        return f"plain {pipeline.image_size} {pipeline.fit} {normalise} {functions}"
     try:
         said = pipeline.to_yaml()
     except ValueError:
-        # What a function does is not to be read from its text.
-        said = f"{pipeline!r} {id(pipeline.transforms)}"
+        said = f"{pipeline!r} {id(pipeline.transforms)} {functions}"
     return f"{said} {wanted.first}"
 
 
