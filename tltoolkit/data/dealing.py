@@ -169,7 +169,7 @@ def _warn_of_missing(
         listed += f" and {len(missing) - _SHOWN} more classes"
     what = f"no image of {listed}" if held.any() else "no image"
     warnings.warn(
-        f"{what} came into the {split} split ({split}={share:g} of the images, each by the hash "
+        f"{what} came into the {split} split (`{split}`={share:g} of the images, each by the hash "
         "of its content or group): take a larger share, another seed, or tl.cross_validate",
         stacklevel=6,  # the caller of tl.data.from_...
     )
