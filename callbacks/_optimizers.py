@@ -15,12 +15,28 @@ def inner_optimizers(optimizer: Any) -> list[Any]:
 
 
 def optimizers_of(model: Any) -> list[Any]:
-    """The optimizers that will update the weights of a compiled model."""
-    if not model.optimizer.built:
-        # A MultiOptimizer has none before it is built, which `fit` does in its first step.
+    """The optimizers that will update the weights of a compiled model.
+
+    Raises:
+        ValueError: a MultiOptimizer, and a model that has no weights yet.
+    """
+    if _is_multi(model.optimizer) and not model.optimizer.built:
+        # It has none before it is built, which `fit` does in its first step. Others are left to
+        # `fit`: a model may get its weights there, and what is built knows no more of them.
+        if not model.built:
+            raise ValueError(
+                "a MultiOptimizer has no optimizers before the model has weights; give the model "
+                "its input first (keras.Input, or model.build)"
+            )
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
     return inner_optimizers(model.optimizer)
+
+
+def _is_multi(optimizer: Any) -> bool:
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return _is_multi(optimizer.inner_optimizer)
+    return isinstance(optimizer, keras.optimizers.MultiOptimizer)
 
 
 def rate_of(optimizer: Any) -> float:

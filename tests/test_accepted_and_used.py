@@ -15,6 +15,7 @@ from scipy.special import log_expit, log_softmax
 import tltoolkit as tl
 from tltoolkit import callbacks as ours
 from tltoolkit import optimizers, stages, terms
+from tltoolkit.data.stratify import deal
 from tltoolkit.training import probe, solving
 from tltoolkit.tune import space as spaces
 
@@ -30,6 +31,15 @@ def images(count: int = 24, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
 
 def data(val: float = 0.0) -> tl.data.ImageData:
     return tl.data.from_arrays(*images(), val=val)
+
+
+def dealt(val: float) -> tl.data.ImageData:
+    """With as many images of each class in the val split as its share says."""
+    whole = data().train
+    parts = deal(whole.labels, (1 - val, val), 0)
+    if not val:
+        return tl.data.ImageData(train=whole)
+    return tl.data.ImageData(train=whole.subset(parts == 0), val=whole.subset(parts == 1))
 
 
 def network(head: Any = None, classes: int = 3, **options: Any) -> keras.Model:
@@ -386,16 +396,22 @@ class Spy(keras.callbacks.Callback):
 
 @pytest.mark.parametrize("val", [0.0, 0.25])
 def test_the_plain_mean_of_epochs_is_what_fine_tune_returns(val: float) -> None:
-    spy = Spy()
-    stage = Stage("a", epochs=4, learning_rate=0.05)
+    spy, used, model = Spy(), dealt(val), network()
+    plan = tl.Plan((Stage("a", epochs=4, learning_rate=0.05),))
     average = ours.MixedWeightAverage("swa", start_epoch=1)
-    weights = trained(stage, val=val, callbacks=[spy, average])
+    options = {"augment": "none", "batch_size": 8, "verbose": 0}
+    run = tl.fine_tune(model, used, plan, callbacks=[spy, average], **options)
+    weights = model.get_weights()
     steps = len(spy.weights) // 4
     ends = spy.weights[steps - 1 :: steps]
     means = [np.mean([end[-2] for end in ends[1 : last + 1]], axis=0) for last in (1, 2, 3)]
-    distances = [np.abs(weights[-2] - mean).max() for mean in means]
-    # Without validation the last epoch is kept, with it the best.
-    assert (distances[-1] if not val else min(distances)) < 1e-6
+    # Without validation the last epoch is kept, with it the best: one that has an average.
+    assert run.best_epoch == 3 if not val else run.best_epoch in (1, 2, 3)
+    np.testing.assert_allclose(weights[-2], means[run.best_epoch - 1], atol=1e-6)
+    if val:
+        report = tl.evaluate(model, used.val)
+        assert report.log_loss == pytest.approx(run.history["val_loss"][run.best_epoch], rel=1e-5)
+        assert report.f1_macro == pytest.approx(run.history["val_f1_macro"][run.best_epoch])
     assert np.abs(weights[-2] - ends[-1][-2]).max() > 1e-4
 
 

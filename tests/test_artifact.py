@@ -125,11 +125,12 @@ def test_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ("a.jpg", "`images` must be a sequence of paths or arrays"),
+        ("a.jpg", "`images` must be a sequence of paths, arrays or other images"),
         (["nowhere.jpg"], r"nowhere\.jpg"),
         ([np.zeros((4, 4, 3), "float32")], "uint8"),
         ([np.full((4, 4, 3), np.nan)], "NaN"),
-        ([np.zeros((4, 4), "uint8")], r"\(4, 4\)"),
+        ([np.zeros((4,), "uint8")], r"\(4,\)"),
+        ([np.zeros((4, 4, 2), "uint8")], r"\(4, 4, 2\)"),
     ],
 )
 def test_bad_images_are_named(saved: Path, images: object, message: str) -> None:

@@ -165,6 +165,29 @@ def test_rates_of_a_multi_optimizer_keep_their_ratio():
     np.testing.assert_allclose(history["learning_rate_a"], [0.1, 0.09, 0.04], rtol=1e-6)
 
 
+def deferred(optimizer):
+    """A model that gets its weights in its first step."""
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile(optimizer, "mse")
+    return model
+
+
+def test_a_model_may_get_its_weights_in_its_first_step():
+    kept = [
+        LearningRateDecay(lambda epoch: 0.1 / 2**epoch),
+        ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=1e9),
+        MomentumSchedule(lambda epoch: 0.5),
+    ]
+    history = fit(deferred(keras.optimizers.SGD(0.3, momentum=0.9)), *kept, epochs=3)
+    np.testing.assert_allclose(history["learning_rate"], [0.1, 0.05, 0.0125], rtol=1e-6)
+    several = keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.1, momentum=0.9))
+    )
+    for callback in kept:
+        with pytest.raises(ValueError, match="give the model its input first"):
+            fit(deferred(several), callback)
+
+
 def test_a_rate_that_ended_at_zero_does_not_stay_there():
     model = multi()
     decay = LearningRateDecay(schedules.linear(1.0, 2))

@@ -211,8 +211,8 @@ def test_training_afterwards_is_the_same_to_the_bit() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"samples": 1}, "`samples` must be an integer >= 2 and <= 36"),
-        ({"samples": 37}, "`samples` must be an integer >= 2 and <= 36"),
+        ({"samples": 1}, "`samples` must be an integer >= 2 and <= 48"),
+        ({"samples": 49}, "`samples` must be an integer >= 2 and <= 48"),
         ({"steps": 3}, "`steps` must be an integer >= 10"),
         ({"rates": ()}, "`rates` must be at least one learning rate"),
         ({"rates": (-1.0,)}, "`rates` must be a finite number > 0"),
@@ -223,4 +223,4 @@ def test_training_afterwards_is_the_same_to_the_bit() -> None:
 )
 def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
-        tl.check.capacity(**{"model": build(), "data": data(), **options})
+        tl.check.capacity(**{"model": build(), "data": data(val=0.0), **options})

@@ -24,8 +24,8 @@ LABELS = np.arange(90) % 3
 PIXELS = pixels(LABELS)
 
 
-def data(labels: Any = LABELS, images: np.ndarray = PIXELS) -> tl.data.ImageData:
-    return tl.data.from_arrays(images, labels, val=0.0)
+def data(labels: Any = LABELS, images: np.ndarray = PIXELS, **options: Any) -> tl.data.ImageData:
+    return tl.data.from_arrays(images, labels, val=0.0, **options)
 
 
 def build(
@@ -109,7 +109,7 @@ def test_images_of_0_to_1_as_integers_are_told() -> None:
 def test_labels_that_do_not_fit_the_head_are_told() -> None:
     assert "4 outputs and the labels 3 classes" in problems(build(half(), classes=4), data())
     assert "sigmoids are independent" in problems(build(half(), activation="sigmoid"), data())
-    multi = data(np.eye(3, dtype=np.uint8)[LABELS])
+    multi = data(np.eye(3, dtype=np.uint8)[LABELS], multi_label=True)
     assert "softmax allows only one" in problems(build(half()), multi)
     found = tl.check.data(multi, build(half(), activation="sigmoid"))
     assert found.problems == ()

@@ -223,18 +223,26 @@ def test_a_layer_of_ones_own_that_counts_stands_still() -> None:
     assert float(model.get_layer("counts").seen) == 6
 
 
-def test_one_that_cannot_stand_still_ends_the_first_step_not_the_last() -> None:
+@pytest.mark.parametrize("val", [0.0, 0.25])
+@pytest.mark.parametrize("cache_views", [0, 1])
+@pytest.mark.parametrize("inside", [False, True])
+def test_one_that_cannot_stand_still_ends_the_first_step_not_the_last(
+    inside: bool, cache_views: int, val: float
+) -> None:
+    always: layers.Layer = AlwaysCounts(name="always")
+    if inside:
+        always = keras.Sequential([keras.Input((SIZE, SIZE, 3)), always], name="body")
     steps: list[int] = []
 
     class Watch(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: dict) -> None:
             steps.append(batch)
 
-    stage = tl.Stage("a", unfreeze="head", epochs=3, cache_views=0)
-    with pytest.raises(RuntimeError, match="stage 'a' changed frozen variables: always/seen"):
+    stage = tl.Stage("a", unfreeze="head", epochs=3, cache_views=cache_views)
+    with pytest.raises(RuntimeError, match="stage 'a' changed frozen variables: .*always/seen"):
         tl.fine_tune(
-            functional(AlwaysCounts(name="always")),
-            data(),
+            functional(always),
+            data(val=val),
             tl.Plan((stage,)),
             "none",
             callbacks=[Watch()],

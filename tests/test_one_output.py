@@ -159,7 +159,8 @@ def test_a_solved_head_is_that_of_two_outputs(form: str) -> None:
     for head in (ONE[form](), dense(2, "softmax")):
         keras.utils.set_random_seed(0)
         model = flat(head)
-        run = tl.fine_tune(model, used, plan("head", optimizer="lbfgs"), "none", verbose=0)
+        solved = tl.Plan((tl.Stage("s", optimizer="lbfgs"),))
+        run = tl.fine_tune(model, used, solved, "none", verbose=0)
         report = tl.evaluate(model, used.val)
         assert run.history["val_f1_macro"][0] == pytest.approx(report.f1_macro)
         assert run.history["val_loss"][0] == pytest.approx(report.log_loss, rel=1e-4)
@@ -241,7 +242,7 @@ def test_all_that_measures_takes_it() -> None:
     assert len(tl.tune.find_lr(build(), used, steps=20).rates) > 1
     assert tl.tune.find_batch_size(build(), used).batch_size
     ours, two = (
-        tl.tune.learning_curve(make, used, (10, 20, 40), 2).points
+        tl.tune.learning_curve(make, used, (10, 20, 36), 2).points
         for make in (build, lambda: keras.utils.set_random_seed(0) or flat(dense(2)))
     )
     assert [point.scores for point in ours] == [point.scores for point in two]

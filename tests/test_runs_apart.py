@@ -416,7 +416,12 @@ def test_short_stages_get_their_deferred_weights() -> None:
 
 
 def test_a_solved_head_knows_no_deferred_weights() -> None:
-    solved = tl.Plan((tl.Stage("probe", optimizer="lbfgs"),))
-    run = tl.fine_tune(ours(), data(), solved, "none", "ldam", verbose=0)
-    settings = run.model.tltoolkit_settings
-    np.testing.assert_allclose(settings.output_prior, settings.train_prior)
+    fitted, solved = tl.Stage("head", epochs=2), tl.Stage("probe", optimizer="lbfgs")
+    for last, shares in (((), (0.5, 0.5)), ((solved,), np.bincount(LABELS) / len(LABELS))):
+        # Without validation images the last epoch is kept, here that of the solved head.
+        plan = tl.Plan((fitted, *last))
+        run = tl.fine_tune(ours(), data(val=0.0), plan, "none", "ldam", verbose=0)
+        settings = run.model.tltoolkit_settings
+        np.testing.assert_allclose(settings.train_prior, np.bincount(LABELS) / len(LABELS))
+        # Weights by effective numbers make the classes nearly one size.
+        np.testing.assert_allclose(settings.output_prior, shares, atol=0 if last else 1e-3)

@@ -274,7 +274,7 @@ def test_bad_arguments_are_named_before_anything_is_built(options: dict, said: s
 def test_data_and_models_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match="an ImageData with a val split"):
         tl.tune.learning_curve(build, data(val=0.0))
-    with pytest.raises(ValueError, match="one dense layer; or give a plan"):
+    with pytest.raises(ValueError, match="one dense layer, with no penalty but L2; or give a plan"):
         tl.tune.learning_curve(lambda: build(head=tl.Head(hidden=(4,))), data())
     with pytest.raises(ValueError, match="`build` must be a function"):
         tl.tune.learning_curve(build(), data())

@@ -82,8 +82,10 @@ def checked(head: Head) -> Head:
     Not part of `Head` itself, because files of older models may say more.
 
     Raises:
+        TypeError: No head.
         ValueError: A normalisation without hidden layers, a batch size without `norm="auto"`.
     """
+    _checks.instance("head", head, Head, "a tl.Head")
     if head.norm is not None and not head.hidden:
         raise _checks.fail("norm", "None without hidden layers, which it normalises", head.norm)
     if head.norm != "auto" and head.batch_size != Head.batch_size:

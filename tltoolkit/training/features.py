@@ -11,6 +11,8 @@ from typing import IO, Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import types_pb2
+from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tltoolkit import _checks, graph
@@ -22,6 +24,8 @@ Batch = tuple[np.ndarray, Any]
 DTYPES = ("float32", "float16")
 # A folded graph is 1.1 to 1.25 times faster, but folding takes as long as that many images gain.
 IMAGES_PER_MB = 15
+# All else that takes a variable may write it.
+_READS = frozenset(("ReadVariableOp", "ResourceGather", "ResourceGatherNd"))
 # Bytes written at once where room cannot be reserved in one call.
 _BLOCK = 2**20
 
@@ -89,10 +93,22 @@ def frozen_function(model: Any, cut: Any, images: int) -> Callable[[np.ndarray],
     )
     concrete = traced.get_concrete_function(pixels)
     weights_mb = lower.count_params() * 4 / 2**20
-    if images < IMAGES_PER_MB * weights_mb:
+    if images < IMAGES_PER_MB * weights_mb or _writes(concrete):
         return lambda images: concrete(tf.constant(images)).numpy()
     folded = convert_variables_to_constants_v2(concrete)
     return lambda images: folded(tf.constant(images))[0].numpy()
+
+
+def _writes(concrete: Any) -> bool:
+    """Whether a graph may change variables, which a constant in their place cannot bear."""
+    definition = concrete.graph.as_graph_def()
+    bodies = [definition.node, *(part.node_def for part in definition.library.function)]
+    return any(map(_takes_resource, {node.op for nodes in bodies for node in nodes} - _READS))
+
+
+def _takes_resource(operation: str) -> bool:
+    known = op_def_registry.get(operation)  # None for a function, which is gone through itself
+    return known is not None and any(x.type == types_pb2.DT_RESOURCE for x in known.input_arg)
 
 
 def compute(

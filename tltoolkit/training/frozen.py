@@ -47,24 +47,26 @@ def check(task: Task, variables: Sequence[Any]) -> None:
 class FrozenCheck(keras.callbacks.Callback):
     """Ends a stage at its first step, not at its last, if frozen variables change.
 
-    Only code of the user's own can do so, hence only layers with such code are looked at.
+    Only code of the user's own can do so, hence only layers with such code are looked at. What
+    changed while activations were stored, before that step, counts too.
 
     Args:
         task: The stage, its freeze plan applied.
+        begun: SHA-256 of each variable that lasts as the stage began, in the order of the model.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, begun: Sequence[str]) -> None:
         super().__init__()
         self.task = task
         layers = [layer for layer in task.job.model.layers if not traits.is_known(layer)]
         own = {id(v) for layer in layers for v in layer.variables}
-        self.variables = [v for v in lasting(task.job.model) if id(v) in own]
-        self.before: list[str] | None = hashes(self.variables)
+        pairs = zip(lasting(task.job.model), begun, strict=True)
+        self.before: list[tuple[Any, str]] | None = [(v, h) for v, h in pairs if id(v) in own]
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Look once."""
         if self.before is not None:
-            check(self.task, changed(self.variables, self.before))
+            check(self.task, [v for v, then in self.before if changed([v], [then])])
         self.before = None
 
 

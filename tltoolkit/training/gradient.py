@@ -102,7 +102,7 @@ def _callbacks(task: Task, progress: Progress, validation: Validation | None) ->
     finite = Finite(task, progress.start, kept)
     # Right behind, so that all others find the scores in the logs.
     own: list[Any] = [finite] if validation is None else [finite, validation]
-    own.append(FrozenCheck(task))
+    own.append(FrozenCheck(task, progress.begun["hashes"]))
     if stage.early_stopping is not None:
         own.append(EarlyStopping(monitor="val_loss", patience=stage.early_stopping))
     # After those that put an average of the weights into the model at the end of an epoch.
