@@ -237,6 +237,13 @@ def test_two_processes_of_an_address_share_a_study(tmp_path: Path) -> None:
     assert [alone.next()[1] for _ in range(4)] == [values for _, values in drawn]
 
 
+def test_the_seed_decides_whatever_ran_before() -> None:
+    first = rows(searched(trials=2, seed=3))
+    searched(trials=1, seed=4)  # leaves other networks, generators and studies behind
+    keras.utils.set_random_seed(9)
+    assert rows(searched(trials=2, seed=3)) == first
+
+
 def test_another_seed_draws_other_trials() -> None:
     space = spaces.read(SPACE)
     rates = []
