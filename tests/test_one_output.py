@@ -21,6 +21,8 @@ from tltoolkit.network import as_channels, network_of
 from tltoolkit.training.correcting import last_dense
 from tltoolkit.training.solving import linear_head
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 NAMES, SIZE = ("a", "b"), 8
 layers = keras.layers
 Head = Callable[[Any], Any]

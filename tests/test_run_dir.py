@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import tltoolkit as tl
 from tltoolkit import run_dir, started
 from tltoolkit.callbacks import checkpoint
 
 SIZE = 16
+pytestmark = pytest.mark.usefixtures("eagerly")
 PLAN = tl.Plan((tl.Stage("head", epochs=2, learning_rate=1e-2),))
 
 
@@ -57,15 +56,6 @@ def train(run_directory: Path, callback: Any = None, **options: Any) -> Any:
     return tl.fine_tune(
         build(), run_dir=run_directory, callbacks=[callback or Go()], verbose=0, **given
     )
-
-
-@pytest.fixture(autouse=True)
-def eagerly() -> Any:
-    tf.config.run_functions_eagerly(True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Even though the")
-        yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture

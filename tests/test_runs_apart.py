@@ -14,6 +14,8 @@ from tltoolkit.training import features
 from tltoolkit.training.caching import Examples, Features, Wanted
 from tltoolkit.training.features import Storage
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 SIZE = 12
 LABELS = np.random.default_rng(1).permutation(np.repeat([0, 1], [30, 12]))
 HEAD = tl.Stage("head", epochs=2, learning_rate=1e-2)

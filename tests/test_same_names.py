@@ -17,6 +17,8 @@ from tltoolkit.training.job import task_of
 from tltoolkit.training.trial import trial
 from tltoolkit.tune import batch_size
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 SIZE = 8
 
 
