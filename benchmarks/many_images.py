@@ -4,17 +4,16 @@
     python benchmarks/many_images.py --against ../before    # about 15 minutes on 2 idle cores
     python benchmarks/many_images.py --images 5000 --photos 4
 
-Seen on 2 cores that ten other programs shared, so that the seconds of the processor say more than
-those of the clock; 100,000 images and 24 photographs, before -> after:
+Seen on 2 cores with nothing beside; 100,000 images and 24 photographs, before -> after:
 
-    audit(near_duplicates=True)        72 -> 38 s of the processor, 278 -> 108 of the clock
+    audit(near_duplicates=True)        74 -> 52 s
       problems                         169,314 pairs -> 1 group of 2,000
-      most memory held                 877 -> 187 MiB
-    the same again, all remembered     47 -> 8 s, 239 -> 31 of the clock
-    from_directory                     3.2 -> 4.5 s, 17 -> 16 of the clock; again 3.2 -> 2.5 s, 18
-                                       -> 13 of the clock (files that the system had in memory)
-    check of the photographs           3.4 -> 1.2 s, 18 -> 5.4 of the clock
-    an epoch of them at 224 pixels     3.6 -> 1.1 s (150 -> 45 ms a photograph)
+      most memory held                 882 -> 215 MiB
+    the same again, all remembered     29 -> 7.0 s, 910 -> 182 MiB
+    from_directory                     3.0 -> 6.0 s, 110 -> 193 MiB; again 3.0 -> 2.7 s (it hashes
+                                       and remembers all files now, which splits go by)
+    check of the photographs           2.2 -> 0.8 s
+    an epoch of them at 224 pixels     2.2 -> 0.6 s (93 -> 24 ms a photograph), 289 -> 79 MiB
 
 Each figure is that of a process of its own, with a cache folder of its own: seconds, and the most
 memory that it ever held. The small images are all of one file size, so that `from_directory` has
