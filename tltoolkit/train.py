@@ -162,7 +162,8 @@ def fine_tune(
             seen=Seen.of(data).after(getattr(model, "tltoolkit_seen", None)),
         )
         if target is None:
-            return _train(run, run.seen, Progress())
+            with correcting.put_back_on_failure(model):
+                return _train(run, run.seen, Progress())
         asked = {
             "plan": plan if isinstance(plan, str) else plan.to_dict(),
             "augment": augment if isinstance(augment, str) else repr(augmented),
@@ -217,12 +218,11 @@ def _in_directory(run: _Prepared, target: Path, save_freq: str | int) -> Run:
 def _train(run: _Prepared, seen: Seen, progress: Progress) -> Run:
     """All stages, or those that are left, and the weights of the best epoch."""
     job, model = run.job, run.model
-    with correcting.put_back_on_failure(model):
-        model.tltoolkit_seen = seen
-        note_preparation(model, job.network.preparation)
-        why = _stages(run, progress)
-        progress.best.restore(job.model)
-        correcting.note_priors(model, job, progress.results, progress.best.epoch)
+    model.tltoolkit_seen = seen
+    note_preparation(model, job.network.preparation)
+    why = _stages(run, progress)
+    progress.best.restore(job.model)
+    correcting.note_priors(model, job, progress.results, progress.best.epoch)
     return Run(
         model=model,
         history=joined(progress.histories),

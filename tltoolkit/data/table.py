@@ -207,11 +207,6 @@ def _splits(frame: "pd.DataFrame", column: Column | None) -> NDArray[np.int64]:
     cells = _column(frame, "split", column)
     if all(cell.strip().casefold() in table_labels.YES_OR_NO for cell in cells):
         return np.array(table_labels.yes_or_no(str(column), cells)) * np.int64(SPLITS.index("val"))
-    names = [SPLIT_NAMES.get(cell.strip().casefold()) for cell in cells]
-    if None in names:
-        row = names.index(None)
-        raise ValueError(
-            f"column {str(column)!r} must hold train, val or test, or zeros and ones for val. "
-            f"Received in row {row + 1} (1 is the first below the header): {cells[row]!r}"
-        )
-    return np.array([SPLITS.index(str(name)) for name in names], np.int64)
+    rule = "train, val or test, or zeros and ones for val"
+    names = table_labels.looked_up(str(column), cells, SPLIT_NAMES, rule)
+    return np.array([SPLITS.index(name) for name in names], np.int64)

@@ -3,7 +3,7 @@
 import ast
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from tltoolkit.data.assemble import tidy
 YES_OR_NO = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
 Names = list[list[str]]
+Meaning = TypeVar("Meaning")
 
 
 def of_cells(
@@ -57,14 +58,21 @@ def of_columns(
 
 def yes_or_no(column: str, cells: Sequence[str]) -> list[bool]:
     """What the cells of a column of zeros and ones say; ValueError names the row of another."""
-    found = [YES_OR_NO.get(cell.strip().casefold()) for cell in cells]
-    if None in found:
-        row = found.index(None)
-        raise ValueError(
-            f"column {column!r} must hold zeros and ones. Received in row {row + 1} (1 is the "
-            f"first below the header): {cells[row]!r}"
-        )
-    return [bool(value) for value in found]
+    return looked_up(column, cells, YES_OR_NO, "zeros and ones")
+
+
+def looked_up(
+    column: str, cells: Sequence[str], meanings: Mapping[str, Meaning], rule: str
+) -> list[Meaning]:
+    """What the cells of a column mean, case aside; ValueError names the row of another word."""
+    words = [cell.strip().casefold() for cell in cells]
+    for row, word in enumerate(words):
+        if word not in meanings:
+            raise ValueError(
+                f"column {column!r} must hold {rule}. Received in row {row + 1} (1 is the first "
+                f"below the header): {cells[row]!r}"
+            )
+    return [meanings[word] for word in words]
 
 
 def text(cell: Any) -> str:
