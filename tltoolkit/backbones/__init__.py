@@ -5,7 +5,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from tltoolkit.backbones.table import Backbone, blocks_of, get, names
+from tltoolkit.backbones.row import Backbone
+from tltoolkit.backbones.table import blocks_of, get, names
 
 if TYPE_CHECKING:
     from tltoolkit.backbones.assemble import build, check_weights

@@ -2,8 +2,7 @@
 
 import os
 import random
-import re
-import zlib
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
@@ -16,7 +15,9 @@ import numpy as np
 from tltoolkit import _checks
 from tltoolkit.backbones import efficientnet_lite, weight_files
 from tltoolkit.backbones.preprocessing import preprocess
-from tltoolkit.backbones.table import Backbone, get
+from tltoolkit.backbones.replant import Planted, replant
+from tltoolkit.backbones.row import Backbone
+from tltoolkit.backbones.table import get
 
 Arrays = Mapping[str, list[np.ndarray]]
 
@@ -48,12 +49,14 @@ def build(
     _checks.integer("seed", seed, 0)
     path = check_weights(name, weights)
     with _python_random_kept():
-        source = _source(backbone, pretrained=weights == "imagenet")
-        layers = _replant(backbone, source, preprocess(inputs, backbone.scale), seed)
+        source = _source(backbone, inputs.shape[1:3], pretrained=weights == "imagenet")
+        planted = replant(backbone, source, preprocess(inputs, backbone.scale), seed)
+    layers = [one.layer for one in planted]
     if path is not None:
-        _assign(layers, weight_files.read(path, backbone, layers))
+        paths = {one.layer.name: one.path for one in planted}
+        _assign(layers, weight_files.read(path, backbone, layers, paths))
     elif weights == "imagenet":
-        _assign(layers, _imagenet(backbone, source, layers))
+        _assign(layers, _imagenet(backbone, planted))
     return layers[-1].output
 
 
@@ -92,22 +95,29 @@ def _python_random_kept() -> Iterator[None]:
         random.setstate(state)
 
 
-def _source(backbone: Backbone, pretrained: bool) -> keras.Model:
-    """The network as its authors build it, on an input of its own, without preprocessing."""
+def _source(
+    backbone: Backbone, sides: tuple[int | None, int | None], pretrained: bool
+) -> keras.Model:
+    """The network as its authors build it, on an input of its own of these sides.
+
+    Some pad by whether a map has an even number of rows, so that the sides matter.
+    """
     if backbone.architecture is None:
         return efficientnet_lite.network(backbone.name)
     construct = getattr(keras.applications, backbone.architecture)
-    shape = (None, None, 3)
+    shape = (*(side or backbone.image_size for side in sides), 3)
     if not pretrained:
         return construct(include_top=False, weights=None, input_shape=shape)
     try:
-        return construct(include_top=False, weights="imagenet", input_shape=shape)
+        with warnings.catch_warnings():
+            # MobileNetV2 says of all but five sizes that its weights are those of 224 px.
+            warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square")
+            return construct(include_top=False, weights="imagenet", input_shape=shape)
     except Exception as error:  # Keras raises a bare Exception when a download fails.
-        file = f"{backbone.name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
         raise OSError(
             f"the ImageNet weights of {backbone.name} could not be fetched ({error}). Put the "
-            f"file {file} into {_keras_home() / 'models'}, or give its path as weights=PATH, or "
-            "use the backbone efficientnet_lite0, whose weights need no download"
+            f"file {backbone.weights_file} into {_keras_home() / 'models'}, or give its path as "
+            "weights=PATH, or use the backbone efficientnet_lite0, whose weights need no download"
         ) from error
 
 
@@ -115,42 +125,10 @@ def _keras_home() -> Path:
     return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
 
 
-def _replant(backbone: Backbone, source: keras.Model, pixels: Any, seed: int) -> list[Any]:
-    """Copy the layers of `source`, freshly initialised, to grow from `pixels`."""
-    names = _fixed_names(backbone, [layer.name for layer in source.layers])
-    grown = {id(source.input): pixels}
-    copies = []
-    for layer in source.layers[1:]:  # the first is the input
-        feeds = keras.tree.map_structure(lambda tensor: grown[id(tensor)], layer.input)
-        copy = _copy(layer, names[layer.name], seed)
-        grown[id(layer.output)] = copy(feeds)
-        copies.append(copy)
-    return copies
-
-
-def _fixed_names(backbone: Backbone, names: list[str]) -> dict[str, str]:
-    """Layer name -> a name that does not depend on what else the process has built."""
-    fixed = {name: name for name in names}
-    for prefix, targets in backbone.renamed.items():
-        numbered = [name for name in names if re.fullmatch(rf"{prefix}(_\d+)?", name)]
-        fixed |= dict(zip(numbered, targets, strict=True))
-    return fixed
-
-
-def _copy(layer: Any, name: str, seed: int) -> Any:
-    """An unbuilt copy whose initialisers have seeds made of `seed` and its name."""
-    config = layer.get_config() | {"name": name}
-    for key, initializer in config.items():
-        if key.endswith("_initializer") and "seed" in (initializer or {}).get("config", {}):
-            initializer["config"]["seed"] = zlib.crc32(f"{seed}/{name}/{key}".encode())
-    return type(layer).from_config(config)
-
-
-def _imagenet(backbone: Backbone, source: keras.Model, layers: list[Any]) -> Arrays:
+def _imagenet(backbone: Backbone, planted: list[Planted]) -> Arrays:
     if backbone.architecture is None:
         return efficientnet_lite.imagenet_weights(backbone.name)
-    pairs = zip(layers, source.layers[1:], strict=True)
-    return {layer.name: original.get_weights() for layer, original in pairs}
+    return {one.layer.name: one.original.get_weights() for one in planted if one.layer.weights}
 
 
 def _assign(layers: list[Any], arrays: Arrays) -> None:
