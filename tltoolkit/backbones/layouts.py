@@ -163,7 +163,8 @@ def _parts(
     """The layers with weights of a model, then those of each model nested in it."""
     yield list(_layers(model, variables, inside))
     for layer, path in _placed(model, inside):
-        yield from _parts(layer, variables, f"{path}/")
+        if "layers" in layer["config"]:
+            yield from _parts(layer, variables, f"{path}/")
 
 
 def _placed(model: Any, inside: str) -> list[tuple[Any, str]]:
