@@ -4,8 +4,7 @@ if __name__ != "tltoolkit.augment":
     # A second copy under the bare name would register its classes with Keras twice.
     raise ImportError("import it as `tltoolkit.augment`: pip install tltoolkit")
 
-import importlib
-from typing import Any
+import lazy_loader
 
 from tltoolkit.augment.feeder import Batches, feed
 from tltoolkit.augment.figure import preview
@@ -16,12 +15,13 @@ from tltoolkit.augment.preparation import Preparation
 from tltoolkit.augment.presets import PRESETS, choose, preset
 
 # The transforms load albumentations and the layers load Keras: only when first used.
-_LAZY = {
-    "GlobalContrast": "transforms",
-    "LocalContrast": "transforms",
-    "GlobalContrastNormalization": "layers",
-    "LocalContrastNormalization": "layers",
-}
+__getattr__, __dir__, _lazy = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "layers": ["GlobalContrastNormalization", "LocalContrastNormalization"],
+        "transforms": ["GlobalContrast", "LocalContrast"],
+    },
+)
 
 __all__ = [
     "PRESETS",
@@ -36,15 +36,5 @@ __all__ = [
     "preview",
     "resize",
     "views",
-    *_LAZY,
+    *_lazy,
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"tltoolkit.augment.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'tltoolkit.augment' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

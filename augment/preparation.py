@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tltoolkit import _checks, _files
+from tltoolkit import _checks
 from tltoolkit.augment import images, parts
+from tltoolkit.files import reading
 
 if TYPE_CHECKING:
     from tltoolkit.augment.pipeline import Pipeline
@@ -79,7 +80,7 @@ class Preparation:
         """
         if values is None:
             return cls()
-        values = _files.fields(cls, values, "preparation")
+        values = reading.fields(cls, values, "preparation")
         normalise = values.get("normalise")
         if normalise is not None and not isinstance(normalise, (list, tuple)):
             raise _checks.fail("normalise", "a list of transforms", normalise)

@@ -1,9 +1,10 @@
 """Pipelines as YAML text: plain data only, image transforms only."""
 
-from tltoolkit import _checks, _files
+from tltoolkit import _checks
 from tltoolkit.augment import _albumentations
 from tltoolkit.augment.pipeline import Pipeline
 from tltoolkit.augment.preparation import Preparation
+from tltoolkit.files import reading
 
 _FIELDS = {"image_size", "seed", "fit", "transforms"}
 _FIRST = "first"  # only where it is given
@@ -20,13 +21,13 @@ def dump(pipeline: Pipeline) -> str:
     }
     if pipeline.first is not None:
         content[_FIRST] = pipeline.first.to_dict()
-    return _files.yaml_text(content)
+    return reading.yaml_text(content)
 
 
 def parse(text: str) -> Pipeline:
     """The pipeline of a YAML text; see `Pipeline.from_yaml`."""
     _checks.instance("text", text, str, "the YAML text of a pipeline")
-    content = _files.plain_yaml(text)
+    content = reading.plain_yaml(text)
     if not isinstance(content, dict) or set(content) - {_FIRST} != _FIELDS:
         raise _checks.fail("text", f"YAML with the keys {', '.join(sorted(_FIELDS))}", content)
     node = content.pop("transforms")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tltoolkit import _writing
+from tltoolkit.files import writing
 
 KEPT = 2
 _ARRAYS, _STATE, _MANIFEST = FILES = ("arrays.npz", "state.json", "manifest.json")
@@ -48,7 +48,7 @@ def write(directory: Path, tree: dict[str, Any]) -> Path:
             unfinished / _MANIFEST, {name: _sha256(unfinished / name) for name in FILES[:2]}
         )
         os.rename(unfinished, target)
-        _writing.flush_folder(directory)
+        writing.flush_folder(directory)
     except OSError as error:
         with contextlib.suppress(OSError):
             _delete(unfinished)  # on a full disk its room is wanted

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tltoolkit import _checks, graph
+from tltoolkit import _checks
 from tltoolkit.callbacks._scheduled import KerasSchedule, ScheduledCallback
+from tltoolkit.layers import graph
 
 
 class SpatialDropoutSchedule(ScheduledCallback):

@@ -9,8 +9,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tltoolkit import _checks, graph
+from tltoolkit import _checks
 from tltoolkit.callbacks import monitor_advice
+from tltoolkit.layers import graph
 
 
 class TrainingMonitor(keras.callbacks.Callback):

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tltoolkit import _checks, graph, traits
+from tltoolkit import _checks
+from tltoolkit.layers import graph, traits
 
 
 class MixedWeightAverage(keras.callbacks.Callback):

@@ -14,9 +14,9 @@ from scipy.special import log_expit, log_softmax
 
 import tltoolkit as tl
 from tltoolkit import callbacks as ours
-from tltoolkit import optimizers, stages, terms
 from tltoolkit.data.stratify import deal
-from tltoolkit.training import arguments, probe, solving
+from tltoolkit.plans import stages, terms
+from tltoolkit.training import arguments, optimizers, probe, solving
 from tltoolkit.tune import space as spaces
 
 pytestmark = pytest.mark.usefixtures("eagerly")

@@ -18,10 +18,10 @@ import yaml
 from sklearn.metrics import accuracy_score
 
 import tltoolkit as tl
-from tltoolkit import plans
 from tltoolkit.cli import main, program, record
-from tltoolkit.estimate import Estimate, StageEstimate
 from tltoolkit.evaluation import Decision
+from tltoolkit.plans import ready
+from tltoolkit.runs.estimate import Estimate, StageEstimate
 
 SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "block1"]
 PLAN = """\
@@ -218,7 +218,7 @@ def test_a_dry_run_tells_and_writes_nothing(
 
 
 def test_an_estimate_prints_as_a_table() -> None:
-    plan = plans.linear_probe()
+    plan = ready.linear_probe()
     one = StageEstimate(stage=plan.stages[0], trains=2562, views=1, seconds=3725.2, gib=1.25)
     found = Estimate(
         plan=plan,
@@ -397,7 +397,7 @@ def test_the_help_names_every_plan_preset_and_method() -> None:
     from tltoolkit.imbalance import METHODS
 
     text = " ".join(program.parsers()[1]["fit"].format_help().split())
-    for name in ("auto", *plans.PLANS, *PRESETS, *METHODS):
+    for name in ("auto", *ready.PLANS, *PRESETS, *METHODS):
         assert name in text
     assert set(IMBALANCE) == set(METHODS)
 

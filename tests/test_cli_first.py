@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import tltoolkit as tl
-from tltoolkit import _files
 from tltoolkit.cli import main, program, wording
+from tltoolkit.files import reading
 
 SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "stem"]
 PLAN = "stages:\n- {name: head, epochs: 1, learning_rate: 1e-2}\n"
@@ -245,9 +245,9 @@ def test_null_and_exponents_in_settings_are_values(tmp_path: Path) -> None:
 
 def test_yaml_reads_numbers_as_json_does_and_keeps_texts() -> None:
     for text in ("1e-3", "1E5", "-2.5e+3", "+.5e2", "1.e4"):
-        assert _files.plain_yaml(f"a: {text}") == {"a": float(text)}
+        assert reading.plain_yaml(f"a: {text}") == {"a": float(text)}
     for text in ("e3", "1e", "1e-3x", "1-e3", "0x1e3x", "v1e3"):
-        assert _files.plain_yaml(f"a: {text}") == {"a": text}
+        assert reading.plain_yaml(f"a: {text}") == {"a": text}
     plan = tl.Plan((tl.Stage("1e-3", learning_rate=1e-7, clip_norm=None),))
     assert tl.Plan.from_yaml(plan.to_yaml()) == plan
     assert tl.Plan.from_yaml("stages: [{name: a, learning_rate: 1e-3}]").stages[0] == tl.Stage("a")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tltoolkit as tl
-from tltoolkit.cross_validation import CrossValidation
+from tltoolkit.runs.cross_validation import CrossValidation
 
 SIZE = 16
 

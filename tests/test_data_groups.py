@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 import tltoolkit as tl
-from tltoolkit import refitting
 from tltoolkit.cli import main
 from tltoolkit.data import ImageData, from_arrays, from_directory, from_stream, from_table
 from tltoolkit.data.folds import set_aside
 from tltoolkit.data.seen import Seen
+from tltoolkit.runs import refitting
 from tltoolkit.training import probe
 from tltoolkit.tune.subsets import nested
 

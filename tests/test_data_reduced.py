@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 import tltoolkit as tl
+from tltoolkit.artifacts.predictor import Predictor
 from tltoolkit.augment import Batches, Pipeline, images, labels
 from tltoolkit.data import decode, from_directory, from_stream
 from tltoolkit.data.sources import Files
-from tltoolkit.predictor import Predictor
 
 SIDE = 16
 

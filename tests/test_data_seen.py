@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tltoolkit import artifact, run_dir
+from tltoolkit.artifacts import artifact
 from tltoolkit.data import ImageData, from_arrays, from_directory
 from tltoolkit.data.seen import NEW, Seen
+from tltoolkit.runs import directory
 
 
 def folder(root: Path, count: int = 40, start: int = 0) -> Path:
@@ -104,8 +105,8 @@ def test_a_run_that_goes_on_with_other_data_has_seen_both(tmp_path: Path) -> Non
     target = tmp_path / "run"
     target.mkdir()
     old, new = (made(folder(tmp_path / name, 40, start)) for name, start in (("x", 0), ("y", 20)))
-    run_dir.note_images(target, Seen.of(old))
-    seen = run_dir.note_images(target, Seen.of(new))
+    directory.note_images(target, Seen.of(old))
+    seen = directory.note_images(target, Seen.of(new))
     assert (seen.split_of(old.train) == 0).all()
     assert (seen.split_of(new.train) == 0).all()
     np.testing.assert_array_equal(Seen.read(target).rows, seen.rows)

@@ -17,10 +17,10 @@ import tensorflow as tf
 from PIL import Image
 
 import tltoolkit as tl
+from tltoolkit.artifacts.predictor import Predictor
 from tltoolkit.data import decode, from_arrays, from_stream
 from tltoolkit.data.spool import Spool
-from tltoolkit.predictor import Predictor
-from tltoolkit.started import fingerprint
+from tltoolkit.runs.started import fingerprint
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (40, 6, 5, 3), np.uint8)

@@ -11,10 +11,10 @@ import pytest
 from sklearn import metrics
 
 import tltoolkit as tl
+from tltoolkit.artifacts.predictor import Predictor
 from tltoolkit.evaluation import Abstention, Decision, Report, Temperature, Thresholds, compare
 from tltoolkit.evaluation.page_data import page_data
 from tltoolkit.evaluation.text import SCALARS
-from tltoolkit.predictor import Predictor
 
 NAMES = ("dark", "grey", "light")
 COUNT = 30

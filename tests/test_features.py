@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tltoolkit as tl
-from tltoolkit import graph
+from tltoolkit.layers import graph
 from tltoolkit.training import caching, features
 from tltoolkit.training.caching import Examples, Features, Wanted
 from tltoolkit.training.features import Storage

@@ -7,8 +7,8 @@ from scipy.special import log_softmax
 
 import tltoolkit as tl
 from tltoolkit import imbalance
-from tltoolkit.cross_validation import with_held
 from tltoolkit.data.folds import set_aside
+from tltoolkit.runs.cross_validation import with_held
 from tltoolkit.training import probe
 
 SIZE = 8

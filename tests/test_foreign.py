@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tltoolkit import foreign
+from tltoolkit.artifacts import foreign
 
 SIZE, NAMES = 8, ("a", "b")
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3)).astype(np.uint8)

@@ -6,8 +6,9 @@ import pytest
 from keras import layers, ops
 
 import tltoolkit as tl
-from tltoolkit import freezing, graph
-from tltoolkit.network import network_of
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing
+from tltoolkit.model.network import network_of
 
 SIZE, WIDTH = 16, 8
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tltoolkit import freezing
+from tltoolkit.model import freezing
 
 BLOCKS = {
     "one": ("pixels", "conv_1", "bn_1"),

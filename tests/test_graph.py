@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 
-from tltoolkit import graph
+from tltoolkit.layers import graph
 
 
 def residual() -> keras.Model:

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from tltoolkit import head as heads
-from tltoolkit.head import Head
+from tltoolkit.model import head as heads
+from tltoolkit.model.head import Head
 
 
 def build(head: Head, shape: tuple[int, ...] = (6, 6, 8), units: int = 3) -> keras.Model:

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import tltoolkit as tl
-from tltoolkit import artifact, foreign
+from tltoolkit.artifacts import artifact, foreign
+from tltoolkit.artifacts.verified import sha256
 from tltoolkit.evaluation import Decision
-from tltoolkit.verified import sha256
 
 NAMES = ("ant", "bee", "cow")
 KERNEL = "layers/dense/vars/0"

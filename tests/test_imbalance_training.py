@@ -14,12 +14,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss
 
 import tltoolkit as tl
-import tltoolkit.inference
-import tltoolkit.predictor
+import tltoolkit.artifacts.inference
+import tltoolkit.artifacts.predictor
 from tltoolkit import imbalance, losses
 from tltoolkit.data.stratify import deal
-from tltoolkit.network import network_of
-from tltoolkit.run import Run
+from tltoolkit.model.network import network_of
+from tltoolkit.runs.record import Run
 from tltoolkit.training import correcting, features
 
 SIZE, NAMES = 8, ("dark", "dim", "light")

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import tltoolkit as tl
-from tltoolkit.inference import predict_proba
+from tltoolkit.artifacts.inference import predict_proba
 
 SIZE = 16
 

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from tltoolkit import graph
-from tltoolkit import model as models
-from tltoolkit.head import Head
-from tltoolkit.model import Settings, blocks, build_classifier
+from tltoolkit.layers import graph
+from tltoolkit.model import classifier as models
+from tltoolkit.model.classifier import Settings, blocks, build_classifier
+from tltoolkit.model.head import Head
 
 NAMES = ("cat", "dog", "owl")
 

@@ -6,10 +6,11 @@ import pytest
 from keras import layers
 
 import tltoolkit as tl
-from tltoolkit import freezing, graph
 from tltoolkit.callbacks.weight_average import estimate_batch_norm
-from tltoolkit.network import network_of
-from tltoolkit.run import Run
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing
+from tltoolkit.model.network import network_of
+from tltoolkit.runs.record import Run
 
 SIZE = 8
 

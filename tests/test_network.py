@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import tltoolkit as tl
-from tltoolkit import graph
 from tltoolkit.data.stratify import deal
-from tltoolkit.discovery import find_blocks
-from tltoolkit.network import network_of
+from tltoolkit.layers import graph
+from tltoolkit.model.discovery import find_blocks
+from tltoolkit.model.network import network_of
 
 SIZE = 16
 

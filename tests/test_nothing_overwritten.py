@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import tltoolkit as tl
-from tltoolkit import _writing, claiming
 from tltoolkit.callbacks import checkpoint
 from tltoolkit.cli import main
 from tltoolkit.evaluation import Report
+from tltoolkit.files import claiming, writing
 
 SIZE = 8
 PLAN = tl.Plan((tl.Stage("head", epochs=1, learning_rate=1e-2),))
@@ -224,13 +224,13 @@ def test_a_writer_that_fails_or_is_killed_leaves_the_old_file(tmp_path: Path) ->
     path = tmp_path / "a.json"
     path.write_text("old")
     with pytest.raises(UnicodeEncodeError):
-        _writing.text(path, "half \udc80", lambda _: True)
+        writing.text(path, "half \udc80", lambda _: True)
     assert os.listdir(tmp_path) == ["a.json"]
     code = f"""
 import os
 from pathlib import Path
-from tltoolkit import _writing
-with _writing.replacing(Path({str(tmp_path / "run" / "run.json")!r}), lambda _: True) as beside:
+from tltoolkit.files import writing
+with writing.replacing(Path({str(tmp_path / "run" / "run.json")!r}), lambda _: True) as beside:
     beside.write_text("half")
     os._exit(9)
 """
@@ -238,14 +238,14 @@ with _writing.replacing(Path({str(tmp_path / "run" / "run.json")!r}), lambda _: 
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9
     assert len(os.listdir(tmp_path / "run")) == 1
     train(tmp_path / "run")
-    assert not [p for p in (tmp_path / "run").iterdir() if _writing.PARTIAL.fullmatch(p.name)]
+    assert not [p for p in (tmp_path / "run").iterdir() if writing.PARTIAL.fullmatch(p.name)]
     assert path.read_text() == "old"
 
 
 def test_files_have_the_rights_that_the_user_gives_new_files(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        _writing.text(tmp_path / "a", "x")
+        writing.text(tmp_path / "a", "x")
         tl.save(build(own=True), tmp_path / "out")
     finally:
         os.umask(before)

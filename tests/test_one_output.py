@@ -13,11 +13,12 @@ from scipy.special import expit
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 import tltoolkit as tl
-from tltoolkit import foreign, losses
-from tltoolkit.estimate import estimate
+from tltoolkit import losses
+from tltoolkit.artifacts import foreign
+from tltoolkit.artifacts.inference import predict_proba
 from tltoolkit.imbalance import METHODS
-from tltoolkit.inference import predict_proba
-from tltoolkit.network import as_channels, network_of
+from tltoolkit.model.network import as_channels, network_of
+from tltoolkit.runs.estimate import estimate
 from tltoolkit.training.correcting import last_dense
 from tltoolkit.training.solving import linear_head
 

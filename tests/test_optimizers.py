@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from tltoolkit import optimizers, terms
+from tltoolkit.plans import terms
+from tltoolkit.training import optimizers
 
 
 def rates(schedule: object, steps: int) -> np.ndarray:

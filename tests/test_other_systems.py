@@ -15,11 +15,11 @@ import psutil
 import pytest
 
 import tltoolkit as tl
-from tltoolkit import started
 from tltoolkit.augment import threads
 from tltoolkit.data import walk
 from tltoolkit.data.spool import Spool
-from tltoolkit.estimate import estimate
+from tltoolkit.runs import started
+from tltoolkit.runs.estimate import estimate
 from tltoolkit.training.features import Storage
 from tltoolkit.tune import batch_child
 

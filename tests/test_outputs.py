@@ -13,10 +13,10 @@ import tensorflow as tf
 from scipy.special import expit, softmax
 
 import tltoolkit as tl
-from tltoolkit import foreign
-from tltoolkit.estimate import estimate
-from tltoolkit.inference import predict_proba
-from tltoolkit.network import network_of
+from tltoolkit.artifacts import foreign
+from tltoolkit.artifacts.inference import predict_proba
+from tltoolkit.model.network import network_of
+from tltoolkit.runs.estimate import estimate
 
 SIZE = 8
 layers, ops = keras.layers, keras.ops
@@ -325,7 +325,7 @@ def test_scores_that_nothing_explains_are_probabilities_of_several_labels() -> N
 
 def test_models_of_build_classifier_need_no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tl.build_classifier("efficientnet_lite0", ("a", "b"), None, 32)
-    monkeypatch.setattr("tltoolkit.outputs.Probe", None)
+    monkeypatch.setattr("tltoolkit.model.outputs.Probe", None)
     assert network_of(model).activation == "softmax"
     with pytest.raises(ValueError, match="`from_logits` must be 'auto' or False for a model of"):
         network_of(model, from_logits=True)

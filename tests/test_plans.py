@@ -6,7 +6,7 @@ import pytest
 
 import tltoolkit as tl
 from tltoolkit.data.stratify import deal
-from tltoolkit.run import Run
+from tltoolkit.runs.record import Run
 from tltoolkit.training import probe
 
 SIZE = 16

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tltoolkit as tl
-from tltoolkit.predictor import AHEAD, BadImage, Prediction, Predictor
+from tltoolkit.artifacts.predictor import AHEAD, BadImage, Prediction, Predictor
 
 NAMES = ("ant", "bee", "cow")
 SIZE = 32

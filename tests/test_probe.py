@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss as reference_loss
 from sklearn.preprocessing import StandardScaler
 
-from tltoolkit.network import probabilities
+from tltoolkit.model.network import probabilities
 from tltoolkit.training import probe
 
 

@@ -9,9 +9,9 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss
 
 import tltoolkit as tl
-from tltoolkit import refitting
 from tltoolkit.data.stratify import deal
-from tltoolkit.run import Run
+from tltoolkit.runs import refitting
+from tltoolkit.runs.record import Run
 from tltoolkit.training.limits import StopAfter, UntilLoss
 
 SIZE = 32

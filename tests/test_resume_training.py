@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import tltoolkit as tl
 from tltoolkit.callbacks import checkpoint
-from tltoolkit.run import Run
+from tltoolkit.runs.record import Run
 from tltoolkit.training import features
 from tltoolkit.training.caching import Examples
 
@@ -228,7 +228,7 @@ def test_killed_before_the_classifier_is_written_or_while_it_is(
         raise InterruptedError
 
     with monkeypatch.context() as patch:
-        patch.setattr("tltoolkit.artifact.write", killed)
+        patch.setattr("tltoolkit.artifacts.artifact.write", killed)
         with pytest.raises(InterruptedError):
             train("cached", tmp_path)
     # A file takes its name once it is whole, so that this is what a kill leaves.

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import tltoolkit as tl
-from tltoolkit import run_dir, started
 from tltoolkit.callbacks import checkpoint
+from tltoolkit.runs import directory, started
 
 SIZE = 16
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -185,9 +185,9 @@ with open({str(tmp_path / ".lock")!r}, "w") as file:
             train(tmp_path)
         child.kill()
         child.wait()
-    with run_dir.claimed(tmp_path, True) as target:
+    with directory.claimed(tmp_path, True) as target:
         assert target == tmp_path
-        with pytest.raises(BlockingIOError), run_dir.claimed(tmp_path, True):
+        with pytest.raises(BlockingIOError), directory.claimed(tmp_path, True):
             pass
 
 
@@ -200,7 +200,7 @@ def test_a_file_system_without_locks_is_warned_about(
     monkeypatch.setattr("fcntl.flock", unsupported)
     with (
         pytest.warns(UserWarning, match="cannot be locked: see that only one run uses it"),
-        run_dir.claimed(tmp_path, True) as target,
+        directory.claimed(tmp_path, True) as target,
     ):
         assert target == tmp_path
 
@@ -218,9 +218,9 @@ def largest_file(size: int) -> Iterator[None]:
 
 def test_a_disk_without_room_is_noticed_before_the_first_epoch(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"cannot take the checkpoints .*MiB are needed and .*free"):
-        run_dir.reserve(tmp_path, 2**60)
+        directory.reserve(tmp_path, 2**60)
     assert list(tmp_path.iterdir()) == []
-    run_dir.reserve(tmp_path, 1000)
+    directory.reserve(tmp_path, 1000)
     assert list(tmp_path.iterdir()) == []
     with (
         largest_file(4000),

@@ -132,7 +132,7 @@ def test_weights_that_cannot_be_written_leave_the_model_as_it_was(
 
     model = ours()
     before, settings = state(model), model.tltoolkit_settings
-    monkeypatch.setattr("tltoolkit.artifact.write", full)
+    monkeypatch.setattr("tltoolkit.artifacts.artifact.write", full)
     with pytest.raises(InterruptedError):
         tune(model, run_dir=tmp_path)
     same(state(model), before)

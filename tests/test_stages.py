@@ -3,12 +3,12 @@ import json
 
 import pytest
 
-from tltoolkit import plans
-from tltoolkit.stages import Plan, Stage
+from tltoolkit.plans import ready
+from tltoolkit.plans.stages import Plan, Stage
 
 
 def test_a_plan_prints_as_a_table() -> None:
-    lines = str(plans.fine_tune()).splitlines()
+    lines = str(ready.fine_tune()).splitlines()
     assert lines[0].split() == [
         "name", "unfreeze", "epochs", "learning_rate", "optimizer", "batch_norm",
     ]  # fmt: skip
@@ -16,13 +16,13 @@ def test_a_plan_prints_as_a_table() -> None:
     assert lines[2].split() == ["fine_tune", "all", "12", "0.0003", "adamw", "frozen"]
 
 
-@pytest.mark.parametrize("make", plans.PLANS.values())
+@pytest.mark.parametrize("make", ready.PLANS.values())
 def test_plans_survive_json(make: object) -> None:
     plan = make()
     assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
 
 
-@pytest.mark.parametrize("make", plans.PLANS.values())
+@pytest.mark.parametrize("make", ready.PLANS.values())
 def test_plans_survive_yaml(make: object) -> None:
     plan = make()
     assert Plan.from_yaml(plan.to_yaml()) == plan
@@ -50,11 +50,11 @@ def test_a_misspelt_setting_in_a_file_is_named() -> None:
 
 
 def test_the_fine_tuning_rate_is_10_to_100_times_below_the_heads() -> None:
-    head, upper = plans.fine_tune()
+    head, upper = ready.fine_tune()
     assert head.learning_rate / upper.learning_rate * (1 + 1e-9) >= 10
     assert head.learning_rate / upper.learning_rate <= 100
     with pytest.raises(ValueError, match=r"`head_learning_rate` must be 0\.01 to 0\.1"):
-        plans.fine_tune(learning_rate=1e-3, head_learning_rate=1e-3)
+        ready.fine_tune(learning_rate=1e-3, head_learning_rate=1e-3)
 
 
 def test_stages_are_frozen() -> None:

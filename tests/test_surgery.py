@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import tltoolkit as tl
-from tltoolkit import graph
 from tltoolkit.callbacks import DropBlock2D, ScheduledSpatialDropout2D
+from tltoolkit.layers import graph
 
 OPTIONS = {"class_names": ("a", "b"), "weights": None, "image_size": 32}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tltoolkit as tl
-from tltoolkit.run import Run
+from tltoolkit.runs.record import Run
 from tltoolkit.training import best
 
 SIZE = 32

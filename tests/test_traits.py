@@ -7,7 +7,8 @@ import tensorflow as tf
 from keras import layers
 
 import tltoolkit as tl
-from tltoolkit import freezing, graph, traits
+from tltoolkit.layers import graph, traits
+from tltoolkit.model import freezing
 
 SIZE = 8
 

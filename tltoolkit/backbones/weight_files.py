@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from tltoolkit import _checks, _files
+from tltoolkit import _checks
 from tltoolkit.backbones.table import Backbone
+from tltoolkit.files import reading
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def check(weights: str | PathLike[str] | None) -> Path | None:
     if weights is None or weights == "imagenet":
         return None
     _checks.instance("weights", weights, (str, PathLike), rule)
-    path = _files.local(weights)
+    path = reading.local(weights)
     if path.suffix not in (".h5", ".keras") or not path.is_file():
         raise _checks.fail("weights", rule, str(weights))
     return path
@@ -113,7 +114,7 @@ def _open(path: Path) -> Iterator[tuple[h5py.File, Any]]:
         return
     with zipfile.ZipFile(path) as archive:
         try:
-            _files.check_archive(archive)
+            reading.check_archive(archive)
         except ValueError as error:
             raise _MisfitError(str(error)) from error
         model = json.loads(archive.read("config.json"))
@@ -132,7 +133,7 @@ def _variables(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
 
 def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
     try:
-        return _files.arrays(file)
+        return reading.arrays(file)
     except ValueError as error:
         raise _MisfitError(str(error)) from error
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tltoolkit import _checks
 from tltoolkit.check import double
-from tltoolkit.random_states import same_random_state
+from tltoolkit.layers.random_states import same_random_state
 
 # A difference over a kink (a ReLU at 0) is wrong by itself; over a smaller step there is none.
 SMALLER = (1.0, 0.1, 0.01)

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tltoolkit import freezing
 from tltoolkit.callbacks.weight_average import estimate_batch_norm
-from tltoolkit.stages import Stage
+from tltoolkit.model import freezing
+from tltoolkit.plans.stages import Stage
 from tltoolkit.training import gradient
 from tltoolkit.training.job import Job, task_of
 from tltoolkit.training.objective import loss_of

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     outputs.check_report("--report", args.report)
     tl = options.toolkit(args)
     from tltoolkit.data import held_out
-    from tltoolkit.model import settings_of
+    from tltoolkit.model.classifier import settings_of
 
     predictor = tl.load(args.run_dir)
     seen = predictor.model.tltoolkit_seen
@@ -105,11 +105,11 @@ def _stored(seen: "Seen | None", kind: str) -> dict[str, Any]:
 
 
 def _told(run_dir: Path, chosen: Any) -> dict[str, Any] | None:
-    from tltoolkit import _files
+    from tltoolkit.files import reading
 
     path = run_dir / "run.json"
     if not path.is_file():
         return None
-    told = _files.parse_json(_files.read(path), path)
+    told = reading.parse_json(reading.read(path), path)
     scored = ". ".join(filter(None, (str(chosen), chosen.caution)))
     return {**told, "settings": {**told.get("settings", {}), "scored_on": scored}}

@@ -5,8 +5,9 @@ import math
 from pathlib import Path
 from typing import Any, TextIO
 
-from tltoolkit import _checks, _files
+from tltoolkit import _checks
 from tltoolkit.cli import options, outputs, record, settings
+from tltoolkit.files import reading
 
 EPILOG = """\
 The same command again goes on with an interrupted run, or does nothing where it is finished."""
@@ -132,7 +133,7 @@ def _checked(args: argparse.Namespace, resume: bool | str) -> tuple[Any, Any]:
         _checks.one_of("trunk", args.trunk, blocks)
     if args.weights not in ("imagenet", "none"):
         args.weights = options.absolute(args.weights)
-        _files.regular(Path(args.weights))
+        reading.regular(Path(args.weights))
     wanted = {"epochs": args.epochs, "learning_rate": args.learning_rate}
     given = {name: value for name, value in wanted.items() if value is not None}
     return settings.plan_of(args.plan, **given), _pipeline(args.augment)
@@ -187,7 +188,7 @@ def _estimate(
     how: tuple[Any, Any],
     training: dict[str, Any],
 ) -> int:
-    from tltoolkit.estimate import estimate
+    from tltoolkit.runs.estimate import estimate
 
     found = estimate(model, data, *how, **training)
     outputs.show(args, out, found.to_dict(), found)

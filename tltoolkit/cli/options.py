@@ -87,7 +87,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def build_model(args: argparse.Namespace, data: Any, *, dry: bool = False) -> Any:
     """The classifier of these options; where `dry` is set its values do not matter."""
-    from tltoolkit.model import build_classifier
+    from tltoolkit.model.classifier import build_classifier
 
     return build_classifier(
         args.backbone,
@@ -109,9 +109,10 @@ def weights(args: argparse.Namespace) -> str | None:
 
 def load_data(args: argparse.Namespace, stored: Mapping[str, Any] | None = None) -> Any:
     """The `ImageData` of these options, not yet checked; `stored` is for those left out."""
-    from tltoolkit import _files, data
+    from tltoolkit import data
+    from tltoolkit.files import reading
 
-    path = _files.local(args.data)
+    path = reading.local(args.data)
     names = ("val", "test", "seed", "on_bad", "duplicates", "groups")
     given = {name: getattr(args, name) for name in names}
     given["class_names"] = args.class_names and _parts(args.class_names)

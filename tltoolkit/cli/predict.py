@@ -106,10 +106,10 @@ def listed(names: list[str], skipped: Counter[str]) -> list[tuple[str, bool]]:
 
 
 def _files_of(name: str, skipped: Counter[str]) -> list[tuple[str, bool]]:
-    from tltoolkit import _files
     from tltoolkit.data import walk
+    from tltoolkit.files import reading
 
-    path = _files.local(name)
+    path = reading.local(name)
     if path.is_dir():
         found = sorted(walk.files(str(path), skipped))
     elif any(sign in name for sign in "*?[") and not path.exists():

@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
+from tltoolkit.artifacts.predictor import BadImage, Prediction
 from tltoolkit.data.decoding import printable
-from tltoolkit.predictor import BadImage, Prediction
 
 COLUMNS = ("image", "label", "probability", "abstained", "error")
 FORMAT = "tltoolkit.predict/1"

@@ -4,8 +4,8 @@ import argparse
 import json
 from typing import Any, TextIO
 
-from tltoolkit import _files, _writing
 from tltoolkit.cli import options, outputs, settings
+from tltoolkit.files import reading, writing
 
 EPILOG = """\
 The space is a YAML file of settings of stages, heads and classifiers: a list is a choice,
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     }
     outputs.show(args, out, told, found)
     if args.write_plan:
-        _writing.text(_files.local(args.write_plan), found.plan.to_yaml())
+        writing.text(reading.local(args.write_plan), found.plan.to_yaml())
     return 0
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tltoolkit import _checks, _files
+from tltoolkit import _checks
 from tltoolkit.cli.wording import FileError
+from tltoolkit.files import reading
 
 # They say what to do now, not with which settings.
 _NO_SETTINGS = {
@@ -22,8 +23,8 @@ def read(path: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: No such file, or other content.
     """
-    source = _files.local(path)
-    values = _files.plain_yaml(_decoded(source), source)
+    source = reading.local(path)
+    values = reading.plain_yaml(_decoded(source), source)
     if not isinstance(values, dict):
         raise ValueError(f"{source} must hold settings, one `name: value` a line")
     return values
@@ -78,7 +79,7 @@ def text_of(value: str | None) -> str | None:
     if value is None or "\n" in value:
         return value
     if Path(value).suffix in (".yaml", ".yml"):
-        return _decoded(_files.local(value))
+        return _decoded(reading.local(value))
     return None
 
 
@@ -92,14 +93,14 @@ def plan_of(value: str, **wanted: Any) -> Any:
     Raises:
         ValueError: No such plan, or one that has no such setting.
     """
-    from tltoolkit import plans
-    from tltoolkit.stages import Plan
+    from tltoolkit.plans import ready
+    from tltoolkit.plans.stages import Plan
 
     text = text_of(value)
-    if text is None and value not in ("auto", *plans.PLANS):
-        named = ", ".join(map(repr, ["auto", *plans.PLANS]))
+    if text is None and value not in ("auto", *ready.PLANS):
+        named = ", ".join(map(repr, ["auto", *ready.PLANS]))
         raise _checks.fail("plan", f"one of {named}, or a .yaml file", value)
-    make = plans.PLANS.get(value)
+    make = ready.PLANS.get(value)
     known = inspect.signature(make).parameters if make else {}
     for name in wanted:
         if name not in known:
@@ -126,6 +127,6 @@ def of_file(value: str, parse: Callable[[], Any]) -> Any:
 
 def _decoded(source: Path) -> str:
     try:
-        return _files.read(source).decode()
+        return reading.read(source).decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{source} is not text in UTF-8") from error

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tltoolkit import _files
 from tltoolkit.data.digests import digests
 from tltoolkit.data.groups import as_bytes
 from tltoolkit.data.images import ImageData, Split
+from tltoolkit.files import reading
 
 FORMAT = 1
 # How the data was made, and a row of 34 bytes for each image, and each group of images.
@@ -123,14 +123,14 @@ class Seen:
         Raises:
             FileNotFoundError, ValueError: a file is missing, was changed or is of another form.
         """
-        contents = {name: _files.read(directory / name) for name in cls.FILES}
+        contents = {name: reading.read(directory / name) for name in cls.FILES}
         for name, expected in (hashes or {}).items():
             if name not in contents or hashlib.sha256(contents[name]).hexdigest() != expected:
                 raise ValueError(
                     f"{directory / name} is not the file that was saved: its hash differs"
                 )
         path = directory / ORIGIN
-        about = _files.parse_json(contents[ORIGIN], path)
+        about = reading.parse_json(contents[ORIGIN], path)
         if about.get("format") != FORMAT:
             raise ValueError(f"{path}: format must be {FORMAT}, not {about.get('format')!r}")
         kinds = {"files": bool, "on_bad": str, "duplicates": str, "grouped": bool}

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tltoolkit import _files, _writing
 from tltoolkit.evaluation.page_data import page_data
 from tltoolkit.evaluation.text import is_report, plain
+from tltoolkit.files import reading, writing
 
 if TYPE_CHECKING:
     from tltoolkit.evaluation.report import Report
@@ -22,18 +22,18 @@ _MARK = "tltoolkit report page"
 
 def is_page(path: Path) -> bool:
     """Whether a file is a report.html."""
-    return _writing.marked(path, _MARK.encode(), within=500)
+    return writing.marked(path, _MARK.encode(), within=500)
 
 
 def check_directory(directory: str | Path, page: bool | None) -> Path:
     """The directory, if a report can be written into it; arguments and errors as `Report.save`."""
-    target = _files.local(directory)
+    target = reading.local(directory)
     if os.path.lexists(target) and not target.is_dir():
         raise NotADirectoryError(f"{target} is a file; name a folder for the report")
-    _writing.check_room(target)
-    _writing.free(target / "report.json", is_report, "a report")
+    writing.check_room(target)
+    writing.free(target / "report.json", is_report, "a report")
     if has_page(page):
-        _writing.free(target / "report.html", is_page, "a report page")
+        writing.free(target / "report.html", is_page, "a report page")
     return target
 
 
@@ -66,7 +66,7 @@ def save_page(report: "Report", directory: Path, title: str, run: Mapping[str, A
         "script": _asset("page.js"),
     }
     page = fill(_asset("page.html"), parts)
-    _writing.text(path, page, is_page, errors="backslashreplace")
+    writing.text(path, page, is_page, errors="backslashreplace")
     return path
 
 

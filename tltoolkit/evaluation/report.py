@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tltoolkit import _writing
 from tltoolkit._checks import fail, integer, number, one_of
 from tltoolkit.evaluation import calibration, decided, errors, notes, pooling, scores
 from tltoolkit.evaluation.decision import Decision
@@ -20,6 +19,7 @@ from tltoolkit.evaluation.page import check_directory, has_page, save_page
 from tltoolkit.evaluation.temperature import Temperature, fit_temperature
 from tltoolkit.evaluation.text import report_dict, report_text, save_json
 from tltoolkit.evaluation.thresholds import Thresholds, tune
+from tltoolkit.files import writing
 
 Image = Callable[[int], npt.NDArray[np.uint8]]
 
@@ -275,7 +275,7 @@ class Report(Figures):
             ImportError: if `page` is True and plotly is not installed.
         """
         target = check_directory(directory, page)
-        _writing.made(target)
+        writing.made(target)
         written = [save_json(self, target)]
         if has_page(page):
             written.append(save_page(self, target, title, run))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tltoolkit import _writing
 from tltoolkit.evaluation.intervals import COUNT_FIGURES, FIGURES, RANKING_FIGURES
+from tltoolkit.files import writing
 
 if TYPE_CHECKING:
     from tltoolkit.evaluation.report import Report
@@ -115,7 +115,7 @@ def plain(value: Any) -> Any:
 
 def is_report(path: Path) -> bool:
     """Whether a file is a report.json."""
-    return _writing.marked(path, _MARK, within=100)
+    return writing.marked(path, _MARK, within=100)
 
 
 def save_json(report: "Report", directory: Path) -> Path:
@@ -127,7 +127,7 @@ def save_json(report: "Report", directory: Path) -> Path:
     ]
     text = "{\n" + ",\n".join(entries) + "\n}\n"
     # File names may hold bytes that are no text; escaped like this they are valid in JSON.
-    _writing.text(path, text, is_report, errors="backslashreplace")
+    writing.text(path, text, is_report, errors="backslashreplace")
     return path
 
 

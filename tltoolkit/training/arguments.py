@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tltoolkit import _checks, freezing, plans
+from tltoolkit import _checks
 from tltoolkit import augment as augmentation
 from tltoolkit.data import ImageData
 from tltoolkit.imbalance import Correction
-from tltoolkit.network import Network
-from tltoolkit.stages import Plan, Stage
+from tltoolkit.model import freezing
+from tltoolkit.model.network import Network
+from tltoolkit.plans import ready
+from tltoolkit.plans.stages import Plan, Stage
 from tltoolkit.training import given, solving
 from tltoolkit.training.solving import linear_head
 
@@ -20,10 +22,10 @@ def plan_of(plan: str | Plan, network: Network) -> tuple[Plan, str]:
     if isinstance(plan, Plan):
         return plan, "the plan was given"
     _checks.instance("plan", plan, str, "a name, or a tl.Plan such as tl.Plan((stage,))")
-    _checks.one_of("plan", plan, ["auto", *plans.PLANS])
+    _checks.one_of("plan", plan, ["auto", *ready.PLANS])
     if plan == "auto":
-        return plans.first(linear_head(network) is not None), ""
-    return plans.PLANS[plan](), f"plan={plan!r} was asked for"
+        return ready.first(linear_head(network) is not None), ""
+    return ready.PLANS[plan](), f"plan={plan!r} was asked for"
 
 
 def pipeline_of(augment: Any, image_size: int, class_counts: Any, seed: int) -> Any:

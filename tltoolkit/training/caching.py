@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import augment, graph
+from tltoolkit import augment
 from tltoolkit.augment.labels import as_targets
+from tltoolkit.layers import graph
 from tltoolkit.training import features
 from tltoolkit.training.features import Storage
 

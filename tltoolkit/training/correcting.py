@@ -8,14 +8,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from tltoolkit import freezing, graph
 from tltoolkit.data import ImageData
 from tltoolkit.imbalance import Correction, Imbalance, correct, logit_offsets
-from tltoolkit.network import Network
-from tltoolkit.run import StageResult
-from tltoolkit.stages import LBFGS, Stage
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing
+from tltoolkit.model.network import Network
+from tltoolkit.plans.stages import LBFGS, Stage
 from tltoolkit.training import made_up, untouched
 from tltoolkit.training.job import Job
+from tltoolkit.training.result import StageResult
 from tltoolkit.training.solving import linear_head, makes_outputs
 
 RETRAIN = "retrain"

@@ -15,10 +15,11 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from tltoolkit import _checks, graph
+from tltoolkit import _checks
 from tltoolkit.augment import keys
 from tltoolkit.augment.dataset import untuned
-from tltoolkit.network import RGB, as_channels
+from tltoolkit.layers import graph
+from tltoolkit.model.network import RGB, as_channels
 
 Batch = tuple[np.ndarray, Any]
 DTYPES = ("float32", "float16")

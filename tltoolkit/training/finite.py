@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tltoolkit import graph
+from tltoolkit.layers import graph
 from tltoolkit.training.job import Task
 
 SHOWN = 5

@@ -7,8 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from tltoolkit import freezing, graph, traits
 from tltoolkit.callbacks import training_state
+from tltoolkit.layers import graph, traits
+from tltoolkit.model import freezing
 from tltoolkit.training.job import Task, recalibrated
 
 

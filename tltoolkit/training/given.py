@@ -5,11 +5,12 @@ from typing import Any
 
 import keras
 
-from tltoolkit import _checks, graph
+from tltoolkit import _checks
 from tltoolkit import callbacks as ours
 from tltoolkit.imbalance import Correction
-from tltoolkit.network import Network
-from tltoolkit.stages import LBFGS, Stage
+from tltoolkit.layers import graph
+from tltoolkit.model.network import Network
+from tltoolkit.plans.stages import LBFGS, Stage
 from tltoolkit.training import correcting, objective
 from tltoolkit.training.best import BEST_BY
 from tltoolkit.training.solving import linear_head

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tltoolkit import graph, optimizers, traits
 from tltoolkit.callbacks import EarlyStopping
 from tltoolkit.callbacks.weight_average import estimate_batch_norm
-from tltoolkit.stages import LBFGS
-from tltoolkit.training import objective, saying
+from tltoolkit.layers import graph, traits
+from tltoolkit.plans.stages import LBFGS
+from tltoolkit.training import objective, optimizers, saying
 from tltoolkit.training.best import Best, KeepBest
 from tltoolkit.training.finite import Finite
 from tltoolkit.training.frozen import FrozenCheck

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import augment, freezing, graph
+from tltoolkit import augment
 from tltoolkit.imbalance import correct
-from tltoolkit.network import Network
-from tltoolkit.stages import Stage
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing
+from tltoolkit.model.network import Network
+from tltoolkit.plans.stages import Stage
 from tltoolkit.training import caching, features, made_up
 from tltoolkit.training.caching import Examples, Features, Wanted
 

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tltoolkit import _checks, freezing
+from tltoolkit import _checks
 from tltoolkit.imbalance import Correction, resample
-from tltoolkit.network import Network
-from tltoolkit.stages import Stage
+from tltoolkit.model import freezing
+from tltoolkit.model.network import Network
+from tltoolkit.plans.stages import Stage
 
 if TYPE_CHECKING:
     from tltoolkit.training.job import Job

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from tltoolkit.data.folds import set_aside
-from tltoolkit.network import probabilities
+from tltoolkit.model.network import probabilities
 
 # Inverse strengths of the L2 penalty on standardised features, from strong to weak.
 PENALTIES = tuple(10.0 ** (k / 2) for k in range(-10, 3))

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import graph
 from tltoolkit.callbacks import Resume, checkpoint, training_state
-from tltoolkit.freezing import freeze_plan
-from tltoolkit.run import StageResult
+from tltoolkit.layers import graph
+from tltoolkit.model.freezing import freeze_plan
 from tltoolkit.training.best import BEST_BY, Best
 from tltoolkit.training.finite import Finite
 from tltoolkit.training.interrupts import Interrupts
 from tltoolkit.training.job import History, Job, Task
+from tltoolkit.training.result import StageResult
 
 Tree = dict[str, Any]
 NAMES = 2**13  # bytes for what a checkpoint says besides numbers, in all and of each layer

@@ -5,9 +5,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from tltoolkit import _checks, freezing, graph, outputs
-from tltoolkit.network import Network, probabilities
-from tltoolkit.stages import LBFGS, Stage
+from tltoolkit import _checks
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing, outputs
+from tltoolkit.model.network import Network, probabilities
+from tltoolkit.plans.stages import LBFGS, Stage
 from tltoolkit.training import objective, probe, saying, scoring
 from tltoolkit.training.job import History, Task
 from tltoolkit.training.progress import Progress

@@ -4,13 +4,14 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-from tltoolkit import freezing, graph
-from tltoolkit.run import StageResult
-from tltoolkit.stages import AUTO, LBFGS, Stage
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing
+from tltoolkit.plans.stages import AUTO, LBFGS, Stage
 from tltoolkit.training import frozen, gradient, solving, sweep
 from tltoolkit.training.best import best_epoch
 from tltoolkit.training.job import Job, Task, task_of
 from tltoolkit.training.progress import Progress, variable_paths
+from tltoolkit.training.result import StageResult
 
 # Of a stage that asks for "auto" where no rate could be found, by what it unfreezes.
 FALLBACK_RATES = {freezing.HEAD: 1e-3}

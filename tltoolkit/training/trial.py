@@ -8,7 +8,7 @@ import numpy as np
 from tltoolkit import _checks
 from tltoolkit.augment import keys
 from tltoolkit.data.images import check_image_data
-from tltoolkit.network import Network, network_of
+from tltoolkit.model.network import Network, network_of
 from tltoolkit.training.caching import Examples, Features
 from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job

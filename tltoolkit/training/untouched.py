@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit.random_states import same_random_state
+from tltoolkit.layers.random_states import same_random_state
 
 
 @contextmanager

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tltoolkit import _checks, freezing, graph
-from tltoolkit.terms import OPTIMIZERS
+from tltoolkit import _checks
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing
+from tltoolkit.plans.terms import OPTIMIZERS
 from tltoolkit.training.trial import network_for
 from tltoolkit.training.untouched import untouched
 

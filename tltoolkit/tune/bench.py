@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import augment, freezing, graph
+from tltoolkit import augment
 from tltoolkit.data import ImageData
-from tltoolkit.model import Settings, build, note_preparation, with_head
-from tltoolkit.network import network_of
-from tltoolkit.stages import Plan, Stage
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing
+from tltoolkit.model.classifier import Settings, build, note_preparation, with_head
+from tltoolkit.model.network import network_of
+from tltoolkit.plans.stages import Plan, Stage
 from tltoolkit.training.caching import Examples, Features
 from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job

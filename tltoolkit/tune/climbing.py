@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from tltoolkit import _checks, backbones
+from tltoolkit.artifacts.inference import evaluate
 from tltoolkit.data import ImageData
 from tltoolkit.data.images import check_image_data
 from tltoolkit.evaluation import Report
 from tltoolkit.evaluation.compare import Comparison, compare
-from tltoolkit.inference import evaluate
-from tltoolkit.model import build_classifier
-from tltoolkit.run import Run
-from tltoolkit.stages import Plan
-from tltoolkit.train import fine_tune
+from tltoolkit.model.classifier import build_classifier
+from tltoolkit.plans.stages import Plan
+from tltoolkit.runs.fine_tune import fine_tune
+from tltoolkit.runs.record import Run
 from tltoolkit.tune.bench import Weights, weights_of
 from tltoolkit.tune.searching import check_weights, search
 

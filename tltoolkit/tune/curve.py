@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from tltoolkit import _checks
-from tltoolkit.builders import fresh
 from tltoolkit.data import ImageData
 from tltoolkit.data.images import check_image_data
 from tltoolkit.evaluation import Report
@@ -17,7 +16,8 @@ from tltoolkit.evaluation.intervals import (
     join_counts,
     row_weights,
 )
-from tltoolkit.stages import Plan
+from tltoolkit.model.builders import fresh
+from tltoolkit.plans.stages import Plan
 from tltoolkit.tune import power_law
 from tltoolkit.tune.heads import heads, trainings
 from tltoolkit.tune.power_law import FloatArray, PowerLaw

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import _checks, freezing
+from tltoolkit import _checks
 from tltoolkit.augment import keys
-from tltoolkit.stages import LBFGS, Stage
+from tltoolkit.model import freezing
+from tltoolkit.plans.stages import LBFGS, Stage
 from tltoolkit.training import rates, sweep
 from tltoolkit.training.job import task_of
 from tltoolkit.training.rates import RateCurve

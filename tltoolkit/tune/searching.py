@@ -11,7 +11,7 @@ from typing import Any
 from tltoolkit import _checks, backbones
 from tltoolkit.data import ImageData
 from tltoolkit.data.images import check_image_data
-from tltoolkit.stages import Plan
+from tltoolkit.plans.stages import Plan
 from tltoolkit.training.features import Storage
 from tltoolkit.tune import space as spaces
 from tltoolkit.tune.bench import Bench, Weights, weights_of

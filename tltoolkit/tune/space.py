@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tltoolkit import _checks, backbones, freezing, plans, stages
+from tltoolkit import _checks, backbones
 from tltoolkit.augment import Preparation
-from tltoolkit.head import Head
-from tltoolkit.model import Settings
-from tltoolkit.stages import LBFGS, Plan, Stage
-from tltoolkit.terms import OPTIMIZERS
+from tltoolkit.model import freezing
+from tltoolkit.model.classifier import Settings
+from tltoolkit.model.head import Head
+from tltoolkit.plans import ready, stages
+from tltoolkit.plans.stages import LBFGS, Plan, Stage
+from tltoolkit.plans.terms import OPTIMIZERS
 
 BUILD = ("backbone", "image_size", "trunk", "fit", "normalise")
 # batch_size is an argument of training; the head's own copy of it follows.
@@ -22,7 +24,7 @@ SETTINGS = (*BUILD, *HEAD, "batch_size", *STAGE)
 BACKBONE, BATCH_SIZE = "efficientnet_lite0", 32
 # What a stage has unless the space says otherwise: a head alone, or upper blocks after the head.
 ALONE = {"epochs": 20, "learning_rate": 3e-3, "augment": "none"}
-UPPER = {"epochs": plans.EPOCHS, "learning_rate": plans.RATE, "label_smoothing": 0.1}
+UPPER = {"epochs": ready.EPOCHS, "learning_rate": ready.RATE, "label_smoothing": 0.1}
 LOG = "log"
 # Settings of a head that is not solved, and the value with which it can be.
 UNSOLVED = {"hidden": (), "l1": 0.0, "max_norm": None}
@@ -163,7 +165,7 @@ def plan_of(values: Values, augment: str) -> Plan:
     upper = {"warmup": min(0.5, upper["epochs"] / 2), **upper}
     upper = {name: value for name, value in upper.items() if name not in unused}
     solved = not any(values.get(name) for name in UNSOLVED)
-    return Plan((*plans.first(linear_head=solved), Stage("fine_tune", **upper)))
+    return Plan((*ready.first(linear_head=solved), Stage("fine_tune", **upper)))
 
 
 def batch_size(values: Values) -> int:

@@ -16,8 +16,9 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from tltoolkit import _checks, _files
+from tltoolkit import _checks
 from tltoolkit.data import ImageData
+from tltoolkit.files import reading
 from tltoolkit.tune.space import Space
 
 IDENTITY = "search"
@@ -56,7 +57,7 @@ def address_of(storage: str | Path | None) -> tuple[str | None, bool]:
     path = Path(storage)
     if not path.parent.is_dir():
         raise _checks.fail("storage", "a file in a folder that exists", str(storage))
-    if os.path.lexists(path) and not _is_study(_files.regular(path)):
+    if os.path.lexists(path) and not _is_study(reading.regular(path)):
         raise _checks.fail("storage", "a new file or that of a search", str(storage))
     return f"sqlite:///{path.absolute()}", False
 

@@ -1,0 +1,265 @@
+"""fine_tune: check everything, run the stages, keep the best epoch."""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tltoolkit import _checks
+from tltoolkit.data.seen import Seen
+from tltoolkit.imbalance import Imbalance
+from tltoolkit.model.classifier import note_preparation
+from tltoolkit.plans import ready
+from tltoolkit.plans.stages import Plan, Stage
+from tltoolkit.runs import directory as run_dirs
+from tltoolkit.runs import started
+from tltoolkit.runs.record import Run, joined
+from tltoolkit.training import arguments, correcting, noting, saying
+from tltoolkit.training.caching import Examples, Features
+from tltoolkit.training.features import Storage
+from tltoolkit.training.job import Job
+from tltoolkit.training.progress import Progress, checkpoint_bytes
+from tltoolkit.training.stage import run_stage
+from tltoolkit.training.trial import network_for
+
+
+def fine_tune(
+    model: Any,
+    data: Any,
+    plan: str | Plan = "auto",
+    augment: Any = "auto",
+    imbalance: str | Imbalance = "none",
+    *,
+    batch_size: int = 32,
+    callbacks: Sequence[Any] = (),
+    run_dir: str | Path | None = None,
+    resume: bool | str = True,
+    save_freq: str | int = "epoch",
+    seed: int = 0,
+    cache_gb: float = 2.0,
+    cache_dtype: str = "float32",
+    verbose: str | int = "auto",
+    from_logits: bool | str = "auto",
+) -> Run:
+    """Train a classifier stage by stage; its weights become those of the best epoch of all.
+
+    The best epoch is the one of highest macro F1 on the validation split, which is exact: it is
+    computed from all its images together. Without a validation split it is the last epoch.
+
+    Args:
+        model: From `tl.build_classifier`, or your own `keras.Model` from one square image of
+            pixels 0..255 (RGB, or grey where it takes one channel) to one row of class scores:
+            logits, a softmax, sigmoids for several labels per image, or one sigmoid or logit for
+            two classes. It is trained in place.
+        data: An `ImageData` with the model's classes.
+        plan: A `tl.Plan`, the name of a ready-made one from `tl.plans.PLANS`, or `"auto"`: the
+            head first, then what its score and the number of images per class advise;
+            `run.why` says it.
+        augment: What happens to training images: a preset's name, an `augment.Pipeline`,
+            anything that makes one (albumentations transforms, a callable), or `"auto"`, a
+            preset chosen by the number of images. Stages may say otherwise. What a pipeline does
+            to every image alike (`fit`, transforms that are not random) becomes the model's, is
+            done to validation images, too, and is stored with it.
+        imbalance: What is done about classes of different size: a `tl.Imbalance`, the name of
+            one of its methods such as `"balanced"` (weights), `"undersample"`, `"focal"` or
+            `"logit"`, or `"auto"`: logit adjustment where the largest class has at least 1.5
+            times the images of the smallest, else nothing. Validation images stay as they are.
+        batch_size: Images per step, >= 1.
+        callbacks: Keras callbacks for every stage that is fitted; a head that is solved has no
+            epochs to call them in. They see the layers above what is frozen, ending in logits.
+            It is not `fit` that validates, but the stage, from activations stored once;
+            `on_test_begin`, `on_test_batch_end` and the like are called all the same,
+            `ValidationMetrics` are scored, and all scores are in the logs when the epoch ends.
+            The optimizer follows the stage's schedule, so that what sets its rate wants
+            `schedule="constant"`; `tl.callbacks.ReduceLROnPlateau` works with any. With
+            `tl.callbacks.MixedWeightAverage` the average is validated, kept and returned.
+        run_dir: A new or empty directory that receives `started.json` (the command, settings,
+            versions and fingerprint of the data), `images.npy` and `data.json` (the digests of its
+            images and how the data was made, for `tltoolkit evaluate`), checkpoints while the
+            run is under way, and in the end the trained classifier (`tl.load` reads it) and
+            `run.json`, the record of the run. One process at a time works in it.
+        resume: True goes on with the run that `run_dir` holds, or returns it if it is finished;
+            False wants a new or empty directory; `"force"` goes on even though settings, data
+            or library versions have changed, with the new ones, and lets a model with other
+            start weights take those of the run.
+        save_freq: Checkpoints are written at the end of each epoch and stage, and with a number
+            also after so many steps.
+        seed: Seed of order, augmentation and dropout. Same seed, same machine, same weights.
+        cache_gb: Stored activations of the frozen part stay in memory up to so many GiB; more
+            go to a file in `run_dir`, or else in the temporary directory.
+        cache_dtype: `"float32"`, or `"float16"` to store them in half the room.
+        verbose: 0 says nothing, 1 draws Keras' progress bars, 2 prints a line for each epoch;
+            `"auto"` is 1 on a terminal and 2 elsewhere.
+        from_logits: Whether the outputs of your own model are logits; `"auto"` tells by its graph
+            and by what it says of a few test images, and warns where that is not certain.
+
+    The same call again goes on where a killed one was, in the middle of a plan or an epoch, and
+    ends with the same weights to the bit: weights, optimizer, the best epoch, random states and
+    the state of callbacks are in a checkpoint (callbacks that cannot keep any, see
+    `callbacks.Resume`, start afresh). Ctrl-C and SIGTERM finish the step and write a checkpoint;
+    a second one stops at once.
+
+    The model changes only if the run succeeds: after an error or Ctrl-C its weights, and what of
+    it is trainable, are as before the call. What was trained is in the checkpoint of `run_dir`;
+    without one it is lost. A run goes on, or comes back when finished, only for a model with the
+    weights that it began (or ended) with: those that start at random need a seed.
+
+    Returns:
+        The `Run`.
+
+    Raises:
+        ValueError: An argument out of range, data with other classes than the model's, an image
+            that cannot be read; all before the first step.
+        ValueError: `run_dir` holds a run with other settings, data or versions, or of a model
+            with other start weights.
+        FileExistsError: `run_dir` holds something else, or anything with `resume=False`.
+        BlockingIOError: Another process works in `run_dir`.
+        OSError: `run_dir` cannot be written to or has no room for the checkpoints.
+        FloatingPointError: The loss became NaN or infinite; the message says where.
+        KeyboardInterrupt, SystemExit: After Ctrl-C; after SIGTERM, with the code 143.
+    """
+    _checks.integer("batch_size", batch_size, 1)
+    _checks.integer("seed", seed, 0, 2**31 - 1)
+    verbose = saying.level(verbose)
+    if run_dir is not None:
+        _checks.instance("run_dir", run_dir, (str, os.PathLike), "a path or None")
+    _checks.one_of("resume", resume, [True, False, run_dirs.FORCE])
+    arguments.check_save_freq(save_freq, run_dir)
+    network = network_for(model, data, from_logits)
+    begun, why = arguments.plan_of(plan, network)
+    correction = correcting.correction_of(imbalance, network, data, begun)
+    arguments.check_stages(plan, begun, correction, network, data)
+    arguments.check_callbacks(callbacks, plan, begun, correction, network, data)
+    augmented = arguments.pipeline_of(augment, network.image_size, data.train.class_counts, seed)
+    network, augmented = network.shown("augment", augmented)
+    if run_dir is not None:
+        network.preparation.to_dict("augment")  # what cannot be stored is found before any work
+    spill = None if run_dir is None else Path(run_dir)
+    storage = Storage(memory_gb=cache_gb, dtype=cache_dtype, directory=spill)
+    with run_dirs.claimed(run_dir, resume) as target:
+        data = data.check()
+        correction = correcting.correction_of(imbalance, network, data, begun)
+        job = Job(
+            network=network,
+            train=Examples.of(data.train),
+            val=None if data.val is None else Examples.of(data.val),
+            plain=network.plain,
+            augmented=augmented,
+            features=Features(storage=storage),
+            batch_size=batch_size,
+            multi_label=data.multi_label,
+            callbacks=callbacks,
+            verbose=verbose,
+            seed=seed,
+            correction=correction,
+        )
+        run = _Prepared(
+            model=model,
+            job=job,
+            plan=plan,
+            begun=begun,
+            why=why,
+            settings=noting.settings(job, data),
+            seen=Seen.of(data).after(getattr(model, "tltoolkit_seen", None)),
+        )
+        if target is None:
+            with correcting.put_back_on_failure(model):
+                return _train(run, run.seen, Progress())
+        asked = {
+            "plan": plan if isinstance(plan, str) else plan.to_dict(),
+            "augment": augment if isinstance(augment, str) else repr(augmented),
+            started.START: started.weights_of(model),
+            **noting.details(job, from_logits),
+        }
+        noted = started.record({**run.settings, **asked}, data)
+        if not run_dirs.begin(target, noted, resume):
+            return _in_directory(run, target, save_freq)
+        print(f"{target} holds this run, and it is finished: nothing is trained")
+        with correcting.put_back_on_failure(model):
+            return run_dirs.finished(target, model)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """A run that has been checked and may begin.
+
+    Attributes:
+        model: The user's, not yet changed.
+        job: What all stages share.
+        plan: As it was asked for.
+        begun: The stages that it begins with.
+        why: Why these.
+        settings: What the run tells of them.
+        seen: The images of the run, and those that the model had seen before.
+    """
+
+    model: Any
+    job: Job
+    plan: str | Plan
+    begun: Plan
+    why: str
+    settings: Mapping[str, Any]
+    seen: Seen
+
+
+def _in_directory(run: _Prepared, target: Path, save_freq: str | int) -> Run:
+    """Train with checkpoints, from the newest one on, and write what came out."""
+    unfrozen = [stage.unfreeze for stage in run.begun] + ["all"] * (run.plan == "auto")
+    run_dirs.reserve(target, checkpoint_bytes(run.job, unfrozen))
+    seen = run_dirs.note_images(target, run.seen)
+    progress = Progress(target / run_dirs.CHECKPOINTS, save_freq)
+    with correcting.put_back_on_failure(run.model), progress.interrupts.caught():
+        if progress.go_on(run.job) and run.job.verbose:
+            print(f"Going on with {target}, stage {len(progress.results) + 1}")
+        done = dataclasses.replace(_train(run, seen, progress), run_dir=target)
+        run_dirs.finish(target, done)
+        return done
+
+
+def _train(run: _Prepared, seen: Seen, progress: Progress) -> Run:
+    """All stages, or those that are left, and the weights of the best epoch."""
+    job, model = run.job, run.model
+    model.tltoolkit_seen = seen
+    note_preparation(model, job.network.preparation)
+    why = _stages(run, progress)
+    progress.best.restore(job.model)
+    correcting.note_priors(model, job, progress.results, progress.best.epoch)
+    return Run(
+        model=model,
+        history=joined(progress.histories),
+        best_epoch=progress.best.epoch,
+        stages=tuple(progress.results),
+        plan=Plan(tuple(result.stage for result in progress.results)),
+        why=why,
+        settings=run.settings,
+        run_dir=None,
+        options=noting.options(job),
+    )
+
+
+def _stages(run: _Prepared, progress: Progress) -> str:
+    """Run the stages that are left; why these, which "auto" knows after the first."""
+    job, begun = run.job, run.begun
+    if job.verbose and job.correction.imbalance != Imbalance():
+        print(job.correction)
+    if not progress.results and progress.found is None:
+        correcting.start(run.model, job)
+    _run(job, begun, 0, progress)
+    count, why = len(begun), run.why
+    if run.plan == "auto":
+        classes = job.train.targets.shape[1]
+        more, why = ready.after_head(len(job.train.source) / classes, progress.f1(count - 1))
+        _run(job, more, count, progress)
+        count += len(more)
+    _run(job, correcting.last_stages(job, begun), count, progress)
+    return why
+
+
+def _run(job: Job, stages: Iterable[Stage], first: int, progress: Progress) -> None:
+    for number, stage in enumerate(stages, first):
+        if number < len(progress.results):
+            continue
+        if job.verbose:
+            print(f"Stage {number + 1}: {stage.name}, unfreeze={stage.unfreeze!r}")
+        run_stage(correcting.for_stage(job, stage), stage, number, progress)
