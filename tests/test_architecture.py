@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,21 +17,16 @@ FOLDERS = {
     "tltoolkit.callbacks": ROOT / "callbacks",
     "tltoolkit.augment": ROOT / "augment",
 }
-# Who may import whom, from the ground up: a room imports from floors below its own, and
-# from nobody beside it. README's "Where things are" is this table.
-FLOORS = (
-    ("__version__", "_checks", "files"),
-    ("augment", "backbones", "data", "evaluation", "imbalance", "layers"),
-    ("callbacks", "losses", "plans"),
-    ("model",),
-    ("training",),
-    ("artifacts",),
-    ("runs",),
-    ("check", "tune"),
-    ("cli",),
-    ("__main__",),
-)
-LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def floors() -> dict[str, int]:
+    """Room -> floor, by the README's table "Where things are"."""
+    table = (ROOT / "README.md").read_text().split("## Where things are")[1]
+    rows = re.findall(r"^\| (\d+) \| `(\w+)(?:/|\.py)` \|", table, re.MULTILINE)
+    return {"__version__": 0, **{room: int(floor) for floor, room in rows}, "__main__": 99}
+
+
+LEVEL = floors()
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -59,11 +55,17 @@ def imported(path: Path) -> set[str]:
 @pytest.mark.parametrize(("name", "path"), [m for m in modules() if m[0] != "tltoolkit"])
 def test_rooms_import_only_what_lies_below_them(name: str, path: Path) -> None:
     room = name.split(".")[1]
-    assert room in LEVEL, f"say in FLOORS where {room} stands"
+    assert room in LEVEL, f"say in the README on which floor {room} stands"
     for target in imported(path):
         # The package itself stands for everything, so that only the command line may import it.
         other = target.split(".")[1] if "." in target else "cli"
         assert other == room or LEVEL[other] < LEVEL[room], f"{name} imports {target}"
+
+
+def test_every_room_of_the_table_is_there() -> None:
+    assert set(LEVEL) - {"__version__"} == {
+        name.split(".")[1] for name, _ in modules() if "." in name
+    }
 
 
 @pytest.mark.parametrize("path", [path for _, path in modules()], ids=str)

@@ -17,15 +17,11 @@ from tltoolkit.layers import graph
 from tltoolkit.model import freezing
 from tltoolkit.model.network import RGB
 from tltoolkit.plans import ready
-from tltoolkit.plans.ready import FAR, NEAR
 from tltoolkit.plans.stages import LBFGS, Plan, Stage
+from tltoolkit.runs.preparing import Prepared, prepare
 from tltoolkit.training import correcting, features, gradient, objective, probe
-from tltoolkit.training.arguments import pipeline_of, plan_of
-from tltoolkit.training.caching import Features
-from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job, Task, task_of
 from tltoolkit.training.sweep import training_step
-from tltoolkit.training.trial import network_for, trial
 from tltoolkit.training.untouched import untouched
 
 # Images decoded, and rows of features solved, to measure how long one takes.
@@ -130,17 +126,20 @@ def estimate(
     Raises:
         ValueError: As `fine_tune`.
     """
-    network = network_for(model, data, from_logits)
-    pipeline = pipeline_of(augment, network.image_size, data.train.class_counts, seed)
-    network, pipeline = network.shown("augment", pipeline)
-    job = dataclasses.replace(
-        trial(network, data.train, batch_size=batch_size, seed=seed, pipeline=pipeline),
-        features=Features(storage=Storage(memory_gb=cache_gb, dtype=cache_dtype)),
+    prepared = prepare(
+        model,
+        data,
+        plan,
+        augment,
+        imbalance,
+        batch_size=batch_size,
+        seed=seed,
+        cache_gb=cache_gb,
+        cache_dtype=cache_dtype,
+        from_logits=from_logits,
     )
-    stages = _stages(plan, job)
-    correction = correcting.correction_of(imbalance, network, data, stages)
-    job = dataclasses.replace(job, correction=correction)
-    stages = Plan((*stages, *correcting.last_stages(job, stages)))
+    job = dataclasses.replace(prepared.job, val=None)  # only what trains is measured
+    stages = _stages(prepared)
     held = 0 if data.val is None else len(data.val)
     decoding = _decoding_seconds(job)
     with untouched(model):
@@ -154,13 +153,14 @@ def estimate(
     )
 
 
-def _stages(plan: str | Plan, job: Job) -> Plan:
-    begun, _ = plan_of(plan, job.network)
-    if plan != "auto":
-        return begun
-    per_class = len(job.train.source) / job.train.targets.shape[1]
-    usual, _ = ready.after_head(per_class, (NEAR + FAR) / 2)
-    return Plan((*begun, *usual))
+def _stages(prepared: Prepared) -> Plan:
+    """The stages of the run; those that "auto" usually adds, too."""
+    begun, job = prepared.begun.stages, prepared.job
+    if prepared.plan == "auto":
+        per_class = len(job.train.source) / job.train.targets.shape[1]
+        usual, _ = ready.after_head(per_class, (ready.NEAR + ready.FAR) / 2)
+        begun = (*begun, *usual)
+    return Plan((*begun, *correcting.last_stages(job, begun)))
 
 
 def _stage(job: Job, stage: Stage, number: int, held: int, decoding: float) -> StageEstimate:

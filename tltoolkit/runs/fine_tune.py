@@ -1,8 +1,7 @@
 """fine_tune: check everything, run the stages, keep the best epoch."""
 
 import dataclasses
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,13 @@ from tltoolkit.imbalance import Imbalance
 from tltoolkit.model.classifier import note_preparation
 from tltoolkit.plans import ready
 from tltoolkit.plans.stages import Plan, Stage
-from tltoolkit.runs import directory as run_dirs
-from tltoolkit.runs import started
+from tltoolkit.runs import directory, noting
+from tltoolkit.runs.preparing import Prepared, prepare
 from tltoolkit.runs.record import Run, joined
-from tltoolkit.training import arguments, correcting, noting, saying
-from tltoolkit.training.caching import Examples, Features
-from tltoolkit.training.features import Storage
+from tltoolkit.training import arguments, correcting
 from tltoolkit.training.job import Job
 from tltoolkit.training.progress import Progress, checkpoint_bytes
 from tltoolkit.training.stage import run_stage
-from tltoolkit.training.trial import network_for
 
 
 def fine_tune(
@@ -119,105 +115,49 @@ def fine_tune(
         FloatingPointError: The loss became NaN or infinite; the message says where.
         KeyboardInterrupt, SystemExit: After Ctrl-C; after SIGTERM, with the code 143.
     """
-    _checks.integer("batch_size", batch_size, 1)
-    _checks.integer("seed", seed, 0, 2**31 - 1)
-    verbose = saying.level(verbose)
-    if run_dir is not None:
-        _checks.instance("run_dir", run_dir, (str, os.PathLike), "a path or None")
-    _checks.one_of("resume", resume, [True, False, run_dirs.FORCE])
+    _checks.one_of("resume", resume, [True, False, directory.FORCE])
     arguments.check_save_freq(save_freq, run_dir)
-    network = network_for(model, data, from_logits)
-    begun, why = arguments.plan_of(plan, network)
-    correction = correcting.correction_of(imbalance, network, data, begun)
-    arguments.check_stages(plan, begun, correction, network, data)
-    arguments.check_callbacks(callbacks, plan, begun, correction, network, data)
-    augmented = arguments.pipeline_of(augment, network.image_size, data.train.class_counts, seed)
-    network, augmented = network.shown("augment", augmented)
-    if run_dir is not None:
-        network.preparation.to_dict("augment")  # what cannot be stored is found before any work
-    spill = None if run_dir is None else Path(run_dir)
-    storage = Storage(memory_gb=cache_gb, dtype=cache_dtype, directory=spill)
-    with run_dirs.claimed(run_dir, resume) as target:
-        data = data.check()
-        correction = correcting.correction_of(imbalance, network, data, begun)
-        job = Job(
-            network=network,
-            train=Examples.of(data.train),
-            val=None if data.val is None else Examples.of(data.val),
-            plain=network.plain,
-            augmented=augmented,
-            features=Features(storage=storage),
-            batch_size=batch_size,
-            multi_label=data.multi_label,
-            callbacks=callbacks,
-            verbose=verbose,
-            seed=seed,
-            correction=correction,
-        )
-        run = _Prepared(
-            model=model,
-            job=job,
-            plan=plan,
-            begun=begun,
-            why=why,
-            settings=noting.settings(job, data),
-            seen=Seen.of(data).after(getattr(model, "tltoolkit_seen", None)),
-        )
-        if target is None:
-            with correcting.put_back_on_failure(model):
-                return _train(run, run.seen, Progress())
-        asked = {
-            "plan": plan if isinstance(plan, str) else plan.to_dict(),
-            "augment": augment if isinstance(augment, str) else repr(augmented),
-            started.START: started.weights_of(model),
-            **noting.details(job, from_logits),
-        }
-        noted = started.record({**run.settings, **asked}, data)
-        if not run_dirs.begin(target, noted, resume):
-            return _in_directory(run, target, save_freq)
-        print(f"{target} holds this run, and it is finished: nothing is trained")
+    prepared = prepare(
+        model,
+        data,
+        plan,
+        augment,
+        imbalance,
+        batch_size=batch_size,
+        callbacks=callbacks,
+        run_dir=run_dir,
+        seed=seed,
+        cache_gb=cache_gb,
+        cache_dtype=cache_dtype,
+        verbose=verbose,
+        from_logits=from_logits,
+    )
+    with directory.claimed(run_dir, resume) as target:
+        run = prepared.on(data.check())
         with correcting.put_back_on_failure(model):
-            return run_dirs.finished(target, model)
+            if target is None:
+                return _train(run, run.seen, Progress())
+            if not directory.begin(target, run.noted(), resume):
+                return _in_directory(run, target, save_freq)
+            print(f"{target} holds this run, and it is finished: nothing is trained")
+            return directory.finished(target, model)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Prepared:
-    """A run that has been checked and may begin.
-
-    Attributes:
-        model: The user's, not yet changed.
-        job: What all stages share.
-        plan: As it was asked for.
-        begun: The stages that it begins with.
-        why: Why these.
-        settings: What the run tells of them.
-        seen: The images of the run, and those that the model had seen before.
-    """
-
-    model: Any
-    job: Job
-    plan: str | Plan
-    begun: Plan
-    why: str
-    settings: Mapping[str, Any]
-    seen: Seen
-
-
-def _in_directory(run: _Prepared, target: Path, save_freq: str | int) -> Run:
+def _in_directory(run: Prepared, target: Path, save_freq: str | int) -> Run:
     """Train with checkpoints, from the newest one on, and write what came out."""
     unfrozen = [stage.unfreeze for stage in run.begun] + ["all"] * (run.plan == "auto")
-    run_dirs.reserve(target, checkpoint_bytes(run.job, unfrozen))
-    seen = run_dirs.note_images(target, run.seen)
-    progress = Progress(target / run_dirs.CHECKPOINTS, save_freq)
-    with correcting.put_back_on_failure(run.model), progress.interrupts.caught():
+    directory.reserve(target, checkpoint_bytes(run.job, unfrozen))
+    seen = directory.note_images(target, run.seen)
+    progress = Progress(target / directory.CHECKPOINTS, save_freq)
+    with progress.interrupts.caught():
         if progress.go_on(run.job) and run.job.verbose:
             print(f"Going on with {target}, stage {len(progress.results) + 1}")
         done = dataclasses.replace(_train(run, seen, progress), run_dir=target)
-        run_dirs.finish(target, done)
+        directory.finish(target, done)
         return done
 
 
-def _train(run: _Prepared, seen: Seen, progress: Progress) -> Run:
+def _train(run: Prepared, seen: Seen, progress: Progress) -> Run:
     """All stages, or those that are left, and the weights of the best epoch."""
     job, model = run.job, run.model
     model.tltoolkit_seen = seen
@@ -238,7 +178,7 @@ def _train(run: _Prepared, seen: Seen, progress: Progress) -> Run:
     )
 
 
-def _stages(run: _Prepared, progress: Progress) -> str:
+def _stages(run: Prepared, progress: Progress) -> str:
     """Run the stages that are left; why these, which "auto" knows after the first."""
     job, begun = run.job, run.begun
     if job.verbose and job.correction.imbalance != Imbalance():

@@ -14,11 +14,12 @@ from tltoolkit.model import freezing
 from tltoolkit.model.classifier import Settings, build, note_preparation, with_head
 from tltoolkit.model.network import network_of
 from tltoolkit.plans.stages import Plan, Stage
-from tltoolkit.training.caching import Examples, Features
+from tltoolkit.training.caching import Features
 from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job
 from tltoolkit.training.progress import Progress
 from tltoolkit.training.stage import run_stage
+from tltoolkit.training.trial import job_of
 from tltoolkit.tune import space
 
 Weights = str | Path | None | Mapping[str, str | Path | None]
@@ -44,10 +45,6 @@ class Bench:
     networks: dict[Any, tuple[Any, list[np.ndarray]]] = field(default_factory=dict)
     features: dict[Any, Features] = field(default_factory=dict)
     pipelines: dict[Any, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        assert self.data.val is not None
-        self.train, self.val = (Examples.of(split) for split in (self.data.train, self.data.val))
 
     @property
     def augment(self) -> str:
@@ -77,20 +74,18 @@ class Bench:
         return space.plan_of(values, self.augment)
 
     def _job(self, settings: Settings, batch_size: int, callbacks: Sequence[Any]) -> Job:
-        plain = self._pipeline(None, settings)
-        return Job(
-            network=network_of(self._model(settings)),
-            train=self.train,
-            val=self.val,
-            plain=plain,
-            augmented=plain,
-            features=Features(storage=self.storage),
+        made = job_of(
+            network_of(self._model(settings)),
+            self.data.train,
+            self.data.val,
             batch_size=batch_size,
-            multi_label=self.data.multi_label,
-            callbacks=callbacks,
-            verbose=0,
             seed=self.seed,
+            features=Features(storage=self.storage),
+            callbacks=callbacks,
         )
+        # Features are known by their pipeline, which therefore has to be the same one.
+        plain = self._pipeline(None, settings)
+        return replace(made, plain=plain, augmented=plain)
 
     def _shared(self, stage: Stage, job: Job) -> tuple[Stage, Job]:
         """The same with features that trials have in common, if only a head trains."""
@@ -101,7 +96,6 @@ class Bench:
         shown = stage.augment, repr(settings.preparation)
         key = (*_key(settings), settings.head.pooling, *shown)
         kept = self.features.setdefault(key, Features(storage=self.storage))
-        # Features are known by their pipeline, which therefore has to be the same one.
         augmented = self._pipeline(stage.augment, settings)
         return replace(stage, augment=None), replace(job, features=kept, augmented=augmented)
 
