@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from tltoolkit import _checks
 from tltoolkit.data import dealing
 from tltoolkit.data import groups as grouping
-from tltoolkit.data.images import ImageData, Split
+from tltoolkit.data.images import ImageData
 from tltoolkit.data.sources import Source
+from tltoolkit.data.split import SPLITS, Split
 from tltoolkit.data.stratify import Labels
 
-SPLITS = ("train", "val", "test")
 # Other names that folders, tables and data sets use for the three splits; case does not matter.
 SPLIT_NAMES = {
     "train": "train",

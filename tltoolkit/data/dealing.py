@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tltoolkit.data.digests import digests
+from tltoolkit.data.digests import digests, same_content
 from tltoolkit.data.groups import as_bytes
 from tltoolkit.data.parallel import each
-from tltoolkit.data.sources import Source, same_content
+from tltoolkit.data.sources import Source
 from tltoolkit.data.stratify import Labels, labels_of_rows
 
 # Bytes of a file that is read whole, and of each of the three blocks read of a larger one: a

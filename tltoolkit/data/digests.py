@@ -1,16 +1,18 @@
 """SHA-256 of the content of many images: read on all cores, remembered between runs."""
 
+from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tltoolkit.data.memory import Memory
 from tltoolkit.data.parallel import each
-
-if TYPE_CHECKING:
-    from tltoolkit.data.sources import Source
+from tltoolkit.data.sources import Source
 
 
-def digests(source: "Source", indices: Iterable[int]) -> list[str | None]:
+def digests(source: Source, indices: Iterable[int]) -> list[str | None]:
     """The digest of each of these images of a source; None for one that cannot be read.
 
     A file whose size and modification time are as `check`, `audit` or this function saw them is
@@ -26,7 +28,23 @@ def digests(source: "Source", indices: Iterable[int]) -> list[str | None]:
         memory.save()
 
 
-def _digest(source: "Source", index: int, memory: Memory) -> str | None:
+def same_content(source: Source, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A group number for each image of `indices`, (N,): equal where the content is equal.
+
+    Groups are numbered in the order in which they first occur. Only images of equal size are
+    read, on all cores; one that cannot be read is a group of its own.
+    """
+    sizes = [source.size(int(index)) for index in indices]
+    frequency = Counter(sizes)
+    frequency[None] = 0
+    shared = [int(i) for i, size in zip(indices, sizes, strict=True) if frequency[size] > 1]
+    content = dict(zip(shared, digests(source, shared), strict=True))
+    groups: dict[object, int] = {}
+    keys = (content.get(index) or index for index in indices.tolist())
+    return np.array([groups.setdefault(key, len(groups)) for key in keys], np.int64)
+
+
+def _digest(source: Source, index: int, memory: Memory) -> str | None:
     path, stamp = source.path(index), source.stamp(index)
     if path is None or stamp is None:
         return _read(source, index)
@@ -41,7 +59,7 @@ def _digest(source: "Source", index: int, memory: Memory) -> str | None:
     return digest
 
 
-def _read(source: "Source", index: int) -> str | None:
+def _read(source: Source, index: int) -> str | None:
     try:
         return source.digest(index)
     except OSError:

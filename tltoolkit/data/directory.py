@@ -11,7 +11,6 @@ import numpy as np
 from tltoolkit import _checks
 from tltoolkit.data.assemble import (
     SPLIT_NAMES,
-    SPLITS,
     assemble,
     check_settings,
     encode,
@@ -23,6 +22,7 @@ from tltoolkit.data.groups import by_path
 from tltoolkit.data.images import ImageData
 from tltoolkit.data.origin import remembered
 from tltoolkit.data.sources import Files
+from tltoolkit.data.split import SPLITS
 from tltoolkit.data.walk import files, visible
 
 

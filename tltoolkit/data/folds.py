@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit.data.dealing import units
-from tltoolkit.data.images import Split
+from tltoolkit.data.split import Split
 from tltoolkit.data.stratify import Labels, deal, keep_every_label, labels_of_rows
 
 
@@ -17,7 +17,7 @@ def fold_numbers(split: Split, n_splits: int, seed: int) -> NDArray[np.int64]:
         ValueError: a class has fewer different images, or groups, than there are folds.
     """
     together = units(split.source, split.indices, split.groups)
-    counts = unit_counts(split, together)
+    counts = _unit_counts(split, together)
     what = "different images" if split.groups is None else "groups"
     for name, count in zip(split.class_names, counts.tolist(), strict=True):
         if count < n_splits:
@@ -55,7 +55,7 @@ def set_aside(
     return np.asarray(parts[units] == 1)
 
 
-def unit_counts(split: Split, together: NDArray[np.int64]) -> NDArray[np.int64]:
+def _unit_counts(split: Split, together: NDArray[np.int64]) -> NDArray[np.int64]:
     """(C,) how many images, or groups, of each class can be told apart.
 
     Args:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tltoolkit.data.images import Split
-from tltoolkit.data.seen import SPLITS, Seen
+from tltoolkit.data.seen import Seen
+from tltoolkit.data.split import SPLITS, Split
 
-_TRAIN, _VAL, _TEST = range(len(SPLITS))
+_TRAIN, _VAL = SPLITS.index("train"), SPLITS.index("val")
 # What an image is to a classifier, in the words of the note.
 _KINDS = {
     "test": "of its test split",

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from tltoolkit import _files
 from tltoolkit.data.digests import digests
 from tltoolkit.data.groups import as_bytes
-from tltoolkit.data.images import ImageData, Split
+from tltoolkit.data.images import ImageData
+from tltoolkit.data.split import SPLITS, Split
 
 FORMAT = 1
 # How the data was made, and a row of 34 bytes for each image, and each group of images.
 ORIGIN, IMAGES = "data.json", "images.npy"
-SPLITS = ("train", "val", "test")
 NEW = -1
 _ROW = np.dtype([("digest", "S32"), ("split", "u1"), ("group", "?")])
 # NumPy's header of these rows takes 192 bytes; a longer one is not ours.

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import stat
-from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -11,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit.data.decoding import decode, jpeg_shape, printable
-from tltoolkit.data.digests import digests
 
 
 class Source(Protocol):
@@ -136,19 +134,3 @@ def as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     view = image.view()
     view.setflags(write=False)
     return view
-
-
-def same_content(source: Source, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A group number for each image of `indices`, (N,): equal where the content is equal.
-
-    Groups are numbered in the order in which they first occur. Only images of equal size are
-    read, on all cores; one that cannot be read is a group of its own.
-    """
-    sizes = [source.size(int(index)) for index in indices]
-    frequency = Counter(sizes)
-    frequency[None] = 0
-    shared = [int(i) for i, size in zip(indices, sizes, strict=True) if frequency[size] > 1]
-    content = dict(zip(shared, digests(source, shared), strict=True))
-    groups: dict[object, int] = {}
-    keys = (content.get(index) or index for index in indices.tolist())
-    return np.array([groups.setdefault(key, len(groups)) for key in keys], np.int64)

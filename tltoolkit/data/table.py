@@ -12,7 +12,6 @@ from tltoolkit import _checks
 from tltoolkit.data import table_file, table_labels
 from tltoolkit.data.assemble import (
     SPLIT_NAMES,
-    SPLITS,
     assemble,
     check_settings,
     encode,
@@ -24,6 +23,7 @@ from tltoolkit.data.groups import by_path, of_values
 from tltoolkit.data.images import ImageData
 from tltoolkit.data.origin import remembered
 from tltoolkit.data.sources import Files
+from tltoolkit.data.split import SPLITS
 from tltoolkit.data.table_file import Column
 from tltoolkit.data.walk import SUFFIXES
 

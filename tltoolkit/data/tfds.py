@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tltoolkit import _checks
-from tltoolkit.data.assemble import SPLIT_NAMES, SPLITS, assemble, check_settings, encode, tidy
+from tltoolkit.data.assemble import SPLIT_NAMES, assemble, check_settings, encode, tidy
 from tltoolkit.data.decoding import MAX_PIXELS
 from tltoolkit.data.images import ImageData
 from tltoolkit.data.origin import remembered
 from tltoolkit.data.records import Reader, Records, TFRecords, feature_bytes, parse, spooled
 from tltoolkit.data.sources import Files, Source
+from tltoolkit.data.split import SPLITS
 from tltoolkit.data.spool import SPOOL_GB, Spool
 
 _LOG = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 from tltoolkit.data import looks
 from tltoolkit.data.decoding import OVERSAMPLING, ImageError
 from tltoolkit.data.digests import remembered
-from tltoolkit.data.images import Split
 from tltoolkit.data.memory import Memory
 from tltoolkit.data.parallel import each
+from tltoolkit.data.split import Split
 
 
 class Verdict(NamedTuple):
