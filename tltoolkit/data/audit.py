@@ -18,10 +18,14 @@ from tltoolkit.data.duplicates import (
 from tltoolkit.data.split import Split
 from tltoolkit.data.verdicts import Verdict, inspect
 
-# Numbers of training images of a class. Around 5,000 labelled examples per category make deep
-# learning acceptable without more ado: Goodfellow, Bengio, Courville 2016, "Deep Learning", 1.2.2.
+# Numbers of training images of a class. With the default fifth for val, 20 come with 5 to judge by,
+# each 20 points of the class's recall; 100 with 25, where 80 % has a standard error of 8 points.
+# Around 5,000 labelled examples per category make deep learning acceptable without more ado:
+# Goodfellow, Bengio, Courville 2016, "Deep Learning", 1.2.2.
 TINY, FEW, PLENTY = 20, 100, 5000
+# Between two classes this uneven, one who always names the larger is right in 91 %.
 UNEVEN = 10.0
+# Lines of one kind: a common fault must not push the other kinds off the screen.
 _SHOWN = 20
 
 
@@ -108,6 +112,7 @@ def audited(
 ) -> Audit:
     """See `ImageData.audit`."""
     if near_duplicates:
+        # Now, not after minutes of decoding.
         _need_imagehash()
     train = splits["train"]
     rows = inspect(list(splits.values()), hashes=near_duplicates)
@@ -143,6 +148,7 @@ def _unreadable(splits: dict[str, Split], verdicts: dict[str, list[Verdict]]) ->
 def _copied(splits: dict[str, Split], verdicts: dict[str, list[Verdict]]) -> Iterator[Problem]:
     for group in copies(verdicts):
         leak, conflict = crosses_splits(group), crosses_classes(group, splits)
+        # Both can be true of one group, and each asks for another remedy.
         if leak:
             yield _of_images("leak", group, splits)
         if conflict:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tltoolkit.data import listing
 from tltoolkit.data.duplicates import Group, Member, copies, crosses_splits, describe
 from tltoolkit.data.split import Split
 from tltoolkit.data.verdicts import inspect
 
-_SHOWN = 50
 # The split that keeps an image that several have: scores must not depend on such images.
 _KEEPERS = ("test", "val", "train")
 
@@ -45,6 +45,7 @@ def _report_unreadable(lines: Sequence[str], total: int, on_bad: str) -> None:
     listed = f"{len(lines)} of {total} images cannot be read:\n{_listing(lines)}"
     if on_bad == "error":
         raise ValueError(f'{listed}\nRepair or remove them, or pass on_bad="skip" to go without.')
+    # The level, here and below, is that of the line that calls `ImageData.check`.
     warnings.warn(f"left out: {listed}", stacklevel=4)
 
 
@@ -59,11 +60,8 @@ def _report_leaks(lines: Sequence[str], duplicates: str) -> None:
     warnings.warn(f"kept only in test before val before train: {listed}", stacklevel=4)
 
 
-def _listing(lines: Sequence[str]) -> str:
-    listed = [f"  {line}" for line in lines[:_SHOWN]]
-    if len(lines) > _SHOWN:
-        listed.append(f"  and {len(lines) - _SHOWN} more; see data.audit().problems")
-    return "\n".join(listed)
+def _listing(found: Sequence[str]) -> str:
+    return listing.lines(found, "; see data.audit().problems")
 
 
 def _extra(group: Group) -> list[Member]:

@@ -21,6 +21,7 @@ def digests(source: Source, indices: Iterable[int]) -> list[str | None]:
     chosen = [int(index) for index in indices]
     if not chosen:
         return []
+    # All files of the source, since where a memory lies depends on the folder that they share.
     memory = Memory([path for i in range(len(source)) if (path := source.path(i)) is not None])
     try:
         return each(lambda i: _digest(source, i, memory), chosen, len(chosen), "reading images")
@@ -36,10 +37,11 @@ def same_content(source: Source, indices: NDArray[np.int64]) -> NDArray[np.int64
     """
     sizes = [source.size(int(index)) for index in indices]
     frequency = Counter(sizes)
-    frequency[None] = 0
+    frequency[None] = 0  # what has no size cannot be read, and equals nothing
     shared = [int(i) for i, size in zip(indices, sizes, strict=True) if frequency[size] > 1]
     content = dict(zip(shared, digests(source, shared), strict=True))
     groups: dict[object, int] = {}
+    # Where there is no digest its own number, which no digest equals.
     keys = (content.get(index) or index for index in indices.tolist())
     return np.array([groups.setdefault(key, len(groups)) for key in keys], np.int64)
 
@@ -54,6 +56,7 @@ def _digest(source: Source, index: int, memory: Memory) -> str | None:
         return known
     digest = _read(source, index)
     if digest is not None:
+        # Behind the digest an audit has put its verdict, which stays true of the same file.
         same = isinstance(entry, list) and entry[:1] == [stamp]
         memory.put(path, [stamp, digest, *(entry[2:] if same else ())])
     return digest

@@ -13,6 +13,7 @@ from tltoolkit.data.check import without_unfit
 from tltoolkit.data.folds import fold_numbers
 from tltoolkit.data.split import Split
 
+# For errors, the default first; `from_stream` checks them too, before it reads its stream.
 ON_BAD = ("error", "skip")
 DUPLICATES = ("error", "drop", "allow")
 
@@ -90,6 +91,7 @@ class ImageData:
         _checks.integer("seed", seed, 0, 2**32 - 1)
         pool = self._pool()
         folds = fold_numbers(pool, n_splits, seed)
+        # Not by `yield`: wrong arguments are then told here, not at the first fold.
         return (
             replace(self, train=pool.subset(folds != fold), val=pool.subset(folds == fold))
             for fold in range(n_splits)
@@ -101,6 +103,7 @@ class ImageData:
         if self.val.source is not self.train.source:
             raise ValueError("k-fold needs a train and a val split that were loaded together")
         both = self.train.joined(self.val)
+        # As in the source, so that the folds do not hang on which images val had drawn.
         return both.subset(np.argsort(both.indices, kind="stable"))
 
     def audit(self, *, near_duplicates: bool = False) -> Audit:

@@ -78,6 +78,7 @@ class Files:
         except OSError:
             return None
         regular = stat.S_ISREG(status.st_mode)
+        # With the limit, since it decides whether the image counts as readable.
         return [status.st_size, status.st_mtime_ns, self.max_pixels] if regular else None
 
     def digest(self, index: int) -> str:
@@ -122,6 +123,7 @@ class Arrays:
 
 def pixel_digest(image: NDArray[np.uint8]) -> str:
     """SHA-256 of shape and pixels, (H, W, C), or (H, W) which is the same as one channel."""
+    # Pixels alone would be those of another shape, too: 2 x 8 black ones, and 4 x 4.
     shape = (*image.shape[:2], image[0, 0].size)
     return hashlib.sha256(repr(shape).encode() + image.tobytes()).hexdigest()
 
