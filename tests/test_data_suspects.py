@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from tltoolkit.data import ImageData, Problem, from_arrays, from_directory, lookalikes, sources
+from tltoolkit.data import ImageData, Problem, digests, from_arrays, from_directory, lookalikes
 from tltoolkit.data.sources import Files
 
 RNG = np.random.default_rng(0)
@@ -218,7 +218,7 @@ def test_digests_of_check_are_used(tmp_path: Path, reads: list[str]) -> None:
     assert len(reads) == 12
     from_directory(tmp_path / "y").audit()
     assert len(reads) == 12 + 20
-    sources.same_content(from_directory(tmp_path / "y").val.source, np.arange(20))
+    digests.same_content(from_directory(tmp_path / "y").val.source, np.arange(20))
     assert len(reads) == 12 + 20
 
 
@@ -240,7 +240,7 @@ def test_files_that_cannot_be_read_are_groups_of_their_own(
     expected: dict[bytes, int] = {}
     contents = [Path(source.path(i)).read_bytes() for i in range(8)]
     numbers = [expected.setdefault(content, len(expected)) for content in contents]
-    assert sources.same_content(source, np.arange(8)).tolist() == numbers
+    assert digests.same_content(source, np.arange(8)).tolist() == numbers
     digest = Files.digest
 
     def refusing(self: Files, index: int) -> str:
@@ -250,5 +250,5 @@ def test_files_that_cannot_be_read_are_groups_of_their_own(
 
     monkeypatch.setattr(Files, "digest", refusing)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other cache"))
-    alone = sources.same_content(source, np.arange(8))
+    alone = digests.same_content(source, np.arange(8))
     assert (alone == alone[2]).sum() == (alone == alone[5]).sum() == 1

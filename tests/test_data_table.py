@@ -132,6 +132,16 @@ def test_wrong_rows_are_named(folder: Path, table: pd.DataFrame, message: str) -
         from_table(table, root=folder, split=split)
 
 
+def test_of_many_faults_the_first_are_named_and_the_others_counted(folder: Path) -> None:
+    empty = pd.concat([frame(label=[""] * 12)] * 2)
+    listed = ", ".join(str(row) for row in range(1, 21))
+    with pytest.raises(ValueError, match=f"of 24 rows .*: {listed} and 4 more; multi"):
+        from_table(empty, root=folder)
+    lost = pd.DataFrame({"path": [f"lost/{i}.png" for i in range(53)], "label": "a"})
+    with pytest.raises(ValueError, match=r"row 50: \S*49.png\n  and 3 more$"):
+        from_table(lost, root=folder)
+
+
 def test_a_class_only_in_val_is_named(folder: Path) -> None:
     table = frame(label=["a", "b"] * 5 + ["c", "c"], part=["train"] * 10 + ["val"] * 2)
     with pytest.raises(ValueError, match="val split has classes that the train split lacks: c"):

@@ -55,6 +55,7 @@ def from_arrays(
     _checks.one_of("multi_label", multi_label, (None, True, False))
     _check_images(images)
     rule = "a sequence of names in the order of the class numbers"
+    # A text is a sequence too, of its letters, and a set has no order to number classes by.
     if class_names is not None and (
         isinstance(class_names, (str, set)) or not isinstance(class_names, Iterable)
     ):
@@ -68,7 +69,7 @@ def from_arrays(
         val=val,
         test=test,
         seed=seed,
-        on_bad="error",
+        on_bad="error",  # arrays were checked above: none is bad
         duplicates=duplicates,
         groups=of_values(groups, [f"images[{i}]" for i in range(len(images))]),
     )
@@ -95,6 +96,7 @@ def check_pixels(name: str, array: NDArray[Any], shapes: tuple[str, str], batch:
         shapes: the two, as the error says them.
         batch: how many axes come before those of one image.
     """
+    # First, since the advice of the next error would make pixels of NaN.
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise ValueError(f"`{name}` holds NaN or infinite pixels; pixels must be uint8, 0..255")
     if array.dtype != np.uint8:

@@ -11,7 +11,6 @@ import numpy as np
 from tltoolkit import _checks
 from tltoolkit.data.assemble import (
     SPLIT_NAMES,
-    SPLITS,
     assemble,
     check_settings,
     encode,
@@ -23,6 +22,7 @@ from tltoolkit.data.groups import by_path
 from tltoolkit.data.images import ImageData
 from tltoolkit.data.origin import remembered
 from tltoolkit.data.sources import Files
+from tltoolkit.data.split import SPLITS
 from tltoolkit.data.walk import files, visible
 
 
@@ -124,8 +124,10 @@ def from_directory(
 
 def _split_folders(root: str, skipped: Counter[str]) -> dict[str, str]:
     """The folder of each split; root itself is train if its folders are classes."""
+    # Into a counter of its own: each folder is looked through again, and counted, below.
     folders = sorted(entry.path for entry in visible(root, Counter()) if entry.is_dir())
     splits = {path: SPLIT_NAMES.get(os.path.basename(path).casefold()) for path in folders}
+    # A class may be called "train" as well, of pictures of trains: it then holds no folders.
     nested = (
         any(entry.is_dir() for entry in visible(path, Counter()))
         for path, split in splits.items()
@@ -158,6 +160,7 @@ def _images(top: str, folder: str, split: int, skipped: Counter[str]) -> list[_F
             continue
         folders.append(entry.path)
         paths = list(files(entry.path, skipped))
+        # In val and test a class may be missing; to train on none is a mistake.
         if not paths and split == 0:
             raise ValueError(f"the class folder {entry.path} has no images")
         found += [_Found(_key(path, top), path, tidy(entry.name), split) for path in paths]
@@ -179,4 +182,5 @@ def _check_depth(folder: str) -> None:
 
 def _key(path: str, top: str) -> str:
     """The path below `top` with slashes, its accents in one form on every machine."""
+    # Some file systems of macOS hand names out with accents apart, which would sort elsewhere.
     return unicodedata.normalize("NFC", os.path.relpath(path, top).replace(os.sep, "/"))

@@ -118,6 +118,7 @@ def _check_stream(examples: Any) -> None:
     if not (hasattr(examples, "__iter__") or hasattr(examples, "__getitem__")):
         rule = "an iterable of pairs (image, label); a generator function must be called"
         raise TypeError(str(_checks.fail("examples", rule, examples)))
+    # -1 is tf.data.INFINITE_CARDINALITY.
     if hasattr(examples, "cardinality") and int(examples.cardinality()) == -1:
         raise _checks.fail("examples", "finite: dataset.take(n) ends a data set", examples)
 
@@ -199,6 +200,7 @@ class _Labels:
 
     def as_array(self) -> NDArray[Any]:
         """(N,) int64 numbers, (N,) texts or (N, C) uint8 zeros and ones."""
+        # As objects: NumPy's own texts would each take the room of the longest.
         texts = isinstance(self._labels[0], str)
         return np.array(self._labels, object if texts else None)
 
