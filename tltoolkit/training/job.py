@@ -97,7 +97,7 @@ class Task:
         """Stored activations (1, M, F) with made-up rows, and their targets (M, C)."""
         stored, _ = self.stored()
         assert stored is not None  # `made_up.check_stage` asks for a stage that stores
-        return made_up.rows(stored, self.job, self.seed)
+        return made_up.rows(stored, self.job.correction, self.seed)
 
     def trainer(self) -> Any:
         """The part of the model that is computed at every step."""
