@@ -1,15 +1,12 @@
 """The rows behind the figures: what is confused, what went wrong, whose label may be wrong."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tltoolkit._checks import integer
 from tltoolkit.evaluation.inputs import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.report import Report
+from tltoolkit.evaluation.results import Results
 
 GOOD = 0.8  # precision or recall from which the plain-word reading calls a class found or trusted
 
@@ -57,7 +54,7 @@ class RowResult:
         return f"{self.name}: {given}, loss {self.loss:.2f}"
 
 
-def row_result(report: "Report", row: int) -> RowResult:
+def row_result(report: Results, row: int) -> RowResult:
     """The result of one row."""
     return RowResult(
         row=int(row),
@@ -69,14 +66,14 @@ def row_result(report: "Report", row: int) -> RowResult:
     )
 
 
-def top_losses(report: "Report", k: int) -> list[RowResult]:
+def top_losses(report: Results, k: int = 20) -> list[RowResult]:
     """The `k` rows of the highest loss, highest first; equal ones in row order."""
     integer("k", k, 1)
     worst = np.argsort(-report.rows.loss, kind="stable")[:k]
     return [row_result(report, row) for row in worst]
 
 
-def most_confused(report: "Report", k: int) -> list[ConfusedPair]:
+def most_confused(report: Results, k: int = 10) -> list[ConfusedPair]:
     """The `k` pairs (true class, class taken for) of the most rows.
 
     For multi-label a pair counts the rows that miss the one and wrongly carry the other.
@@ -103,13 +100,13 @@ def most_confused(report: "Report", k: int) -> list[ConfusedPair]:
     ]
 
 
-def readings(report: "Report") -> tuple[str, ...]:
+def readings(report: Results) -> tuple[str, ...]:
     """What precision and recall of each class mean, in plain words."""
     asked = report.support if report.raw is None else report.raw.support
     return tuple(map(_reading, report.precision, report.recall, asked))
 
 
-def label_issues(report: "Report") -> list[RowResult]:
+def label_issues(report: Results) -> list[RowResult]:
     """Rows whose label may be wrong, the most doubtful first.
 
     Confident learning (Northcutt et al. 2021): a row is a candidate if another class' probability
@@ -129,7 +126,7 @@ def label_issues(report: "Report") -> list[RowResult]:
     return [row_result(report, row) for row in rows]
 
 
-def count_label_issues(report: "Report") -> int:
+def count_label_issues(report: Results) -> int:
     """An estimate by cleanlab of how many labels are wrong; one label per row.
 
     Raises:
@@ -168,7 +165,7 @@ def _reading(precision: float, recall: float, asked: int) -> str:
     return "trusted but often missed" if trusted else "not handled"
 
 
-def _label_text(report: "Report", label: IntArray) -> str:
+def _label_text(report: Results, label: IntArray) -> str:
     if not report.multi_label:
         return report.class_names[int(label)]
     return " + ".join(report.class_names[c] for c in np.flatnonzero(label)) or "none"

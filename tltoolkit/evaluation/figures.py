@@ -29,6 +29,7 @@ from tltoolkit.evaluation.rows import (
 )
 
 AVERAGED = ("precision", "recall", "specificity", "f1", "average_precision", "roc_auc")
+ONE_LABEL_ONLY = ("balanced_accuracy", "mcc", "kappa")  # no counterpart for multi-label
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

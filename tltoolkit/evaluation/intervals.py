@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +17,8 @@ import numpy.typing as npt
 from tltoolkit._checks import one_of
 from tltoolkit.evaluation.calibration import N_BINS, bin_numbers
 from tltoolkit.evaluation.counts import Counts, mean_of_defined, ratio
+from tltoolkit.evaluation.figures import ONE_LABEL_ONLY, Figures
 from tltoolkit.evaluation.inputs import FloatArray, IntArray, chunks
-
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.report import Report
 
 COUNT_FIGURES = (
     "accuracy",
@@ -48,7 +45,7 @@ class Bootstrap:
     but the figures of COUNT_FIGURES.
     """
 
-    report: "Report"
+    report: Figures
     draws: int = 1000
     seed: int = 0
 
@@ -57,7 +54,7 @@ class Bootstrap:
         one_of("name", name, FIGURES)
         if not len(self.report.labels):
             return np.full(self.draws, np.nan)
-        if self.report.multi_label and name in ("balanced_accuracy", "mcc", "kappa"):
+        if self.report.multi_label and name in ONE_LABEL_ONLY:
             return np.full(self.draws, np.nan)
         exact_match = self.report.multi_label and name == "accuracy"
         if name in COUNT_FIGURES and not exact_match:
@@ -122,7 +119,7 @@ class Bootstrap:
         return np.stack([gaps.sum(axis=0) / counts.sum(axis=0), largest])
 
 
-def row_values(report: "Report", name: str) -> FloatArray:
+def row_values(report: Figures, name: str) -> FloatArray:
     """(N,) values whose mean is one of ROW_FIGURES; NaN where that is undefined."""
     if name == "top_5_accuracy":
         return report.in_top_5
@@ -192,7 +189,7 @@ def _sum_by(weights: IntArray, key: IntArray, n_classes: int) -> IntArray:
     return sums
 
 
-def _calibration_columns(report: "Report") -> FloatArray:
+def _calibration_columns(report: Figures) -> FloatArray:
     """(2 * bins, N): what each row adds to the gap and to the count of each bin."""
     n = len(report.labels)
     if report.multi_label:

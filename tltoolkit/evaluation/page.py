@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tltoolkit import _files, _writing
 from tltoolkit.evaluation.page_data import page_data
+from tltoolkit.evaluation.results import Results
 from tltoolkit.evaluation.text import is_report, plain
-
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.report import Report
 
 _MARK = "tltoolkit report page"
 
@@ -52,7 +50,7 @@ def has_page(page: bool | None) -> bool:
     return True
 
 
-def save_page(report: "Report", directory: Path, title: str, run: Mapping[str, Any] | None) -> Path:
+def save_page(report: Results, directory: Path, title: str, run: Mapping[str, Any] | None) -> Path:
     """Write report.html; a file of that name that is no report page is refused."""
     from plotly.offline import get_plotlyjs
 

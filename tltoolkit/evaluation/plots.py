@@ -7,12 +7,11 @@ import numpy as np
 
 from tltoolkit._checks import integer
 from tltoolkit.evaluation.inputs import FloatArray
+from tltoolkit.evaluation.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from tltoolkit.evaluation.report import Report
 
 _QUIET = "0.55"
 _NAMED = 10  # classes that a legend can name
@@ -20,7 +19,7 @@ _SHOWN_COUNTS = 20  # classes up to which a confusion matrix has room for its nu
 _GRID = np.linspace(0, 1, 501)  # where curves of several classes are averaged
 
 
-def plot_pr(report: "Report", ax: "Axes", classes: Sequence[int | str] | None = None) -> "Axes":
+def plot_pr(report: Report, ax: "Axes", classes: Sequence[int | str] | None = None) -> "Axes":
     """Precision against recall of `classes` (all that have rows if None), and their mean."""
 
     def curve(c: int) -> tuple[FloatArray, FloatArray]:
@@ -32,7 +31,7 @@ def plot_pr(report: "Report", ax: "Axes", classes: Sequence[int | str] | None = 
     return _square(ax, "Recall", "Precision")
 
 
-def plot_roc(report: "Report", ax: "Axes", classes: Sequence[int | str] | None = None) -> "Axes":
+def plot_roc(report: Report, ax: "Axes", classes: Sequence[int | str] | None = None) -> "Axes":
     """ROC curves of `classes` (all that have one if None), and their mean."""
 
     def curve(c: int) -> tuple[FloatArray, FloatArray]:
@@ -45,7 +44,7 @@ def plot_roc(report: "Report", ax: "Axes", classes: Sequence[int | str] | None =
     return _square(ax, "False positive rate", "True positive rate")
 
 
-def plot_confusion(report: "Report", ax: "Axes", normalize: bool = False) -> "Axes":
+def plot_confusion(report: Report, ax: "Axes", normalize: bool = False) -> "Axes":
     """The confusion matrix, shaded by the share of the true class; counts, or shares if asked.
 
     Raises:
@@ -67,7 +66,7 @@ def plot_confusion(report: "Report", ax: "Axes", normalize: bool = False) -> "Ax
     return ax
 
 
-def plot_reliability(report: "Report", ax: "Axes") -> "Axes":
+def plot_reliability(report: Report, ax: "Axes") -> "Axes":
     """Stated probability against the share that is true, in 15 bins."""
     bins = report.reliability
     filled = bins.count > 0
@@ -77,7 +76,7 @@ def plot_reliability(report: "Report", ax: "Axes") -> "Axes":
     return _square(ax, "Stated probability", "Share that is true")
 
 
-def plot_coverage(report: "Report", ax: "Axes") -> "Axes":
+def plot_coverage(report: Report, ax: "Axes") -> "Axes":
     """Accuracy among the surest rows against the share that is answered."""
     curve = report.coverage_curve()
     ax.plot(curve.coverage, curve.accuracy)
@@ -120,7 +119,7 @@ def plot_class_counts(class_names: Sequence[str], counts: Sequence[int], ax: "Ax
     return ax
 
 
-def plot_worst(report: "Report", figure: "Figure", k: int = 12, columns: int = 4) -> "Figure":
+def plot_worst(report: Report, figure: "Figure", k: int = 12, columns: int = 4) -> "Figure":
     """A gallery of the `k` errors of the highest loss, each with its label and probability.
 
     Raises:
@@ -141,16 +140,14 @@ def plot_worst(report: "Report", figure: "Figure", k: int = 12, columns: int = 4
     return figure
 
 
-def _defined(
-    report: "Report", classes: Sequence[int | str] | None, figure: FloatArray
-) -> list[int]:
+def _defined(report: Report, classes: Sequence[int | str] | None, figure: FloatArray) -> list[int]:
     everything: Sequence[int | str] = range(len(report.class_names))
     chosen = [report.class_index(c) for c in (everything if classes is None else classes)]
     return [c for c in chosen if not np.isnan(figure[c])]
 
 
 def _draw_curves(
-    report: "Report",
+    report: Report,
     ax: "Axes",
     classes: list[int],
     curve: Callable[[int], tuple[FloatArray, FloatArray]],

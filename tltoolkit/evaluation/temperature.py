@@ -1,15 +1,13 @@
 """Temperature scaling (Guo et al. 2017): softer or sharper probabilities, the same order."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tltoolkit._checks import number
+from tltoolkit.evaluation.figures import Figures
 from tltoolkit.evaluation.inputs import FloatArray
-
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.figures import Figures
 
 _RANGE = (0.05, 20.0)
 
@@ -52,7 +50,7 @@ class Temperature:
         return cls(**values)
 
 
-def fit_temperature(report: "Figures") -> Temperature:
+def fit_temperature(report: Figures) -> Temperature:
     """The temperature of the lowest log loss on the rows of `report`; 1 if none is lower."""
     from scipy.optimize import minimize_scalar
 

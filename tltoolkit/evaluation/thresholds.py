@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,9 @@ from tltoolkit.evaluation.counts import (
     mean_of_defined,
     ratio,
 )
+from tltoolkit.evaluation.figures import Figures
 from tltoolkit.evaluation.inputs import FloatArray, IntArray
 from tltoolkit.evaluation.scores import counts_by_threshold
-
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.figures import Figures
 
 METRICS = ("f1", "fbeta", "precision", "recall", "cost")
 # Takes true positives, false positives and the number of positives; higher is better.
@@ -77,7 +75,7 @@ class Thresholds:
 
 
 def tune(
-    report: "Figures",
+    report: Figures,
     metric: str = "f1",
     *,
     beta: float | None = None,
@@ -185,7 +183,7 @@ def _best(
     return float(halfway[best]), float(values[best])
 
 
-def _never_worse(report: "Figures", tuned: Thresholds, beta: float) -> Thresholds:
+def _never_worse(report: Figures, tuned: Thresholds, beta: float) -> Thresholds:
     n_classes = len(report.class_names)
     equal = Thresholds(values=(0.5,) * n_classes, metric=tuned.metric, reached=(False,) * n_classes)
 
