@@ -183,11 +183,12 @@ class Batches:
         Raises:
             ValueError: if there are no targets to train on.
         """
-        if not self.targets.shape[1]:
+        n_classes = self.targets.shape[1]
+        if not n_classes:
             raise ValueError("`targets` must be given for a source without labels")
         from tltoolkit.augment.dataset import as_dataset
 
-        return as_dataset(self)
+        return as_dataset(self, self.pipeline.image_size, n_classes)
 
     @contextlib.contextmanager
     def own_errors(self) -> Iterator[None]:

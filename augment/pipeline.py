@@ -157,7 +157,9 @@ class Pipeline:
         """
         from tltoolkit.augment import storage
 
-        return storage.dump(self)
+        return storage.dump(
+            self.transforms, self.first, image_size=self.image_size, seed=self.seed, fit=self.fit
+        )
 
     @staticmethod
     def from_yaml(text: str) -> "Pipeline":
@@ -171,7 +173,7 @@ class Pipeline:
         """
         from tltoolkit.augment import storage
 
-        return storage.parse(text)
+        return Pipeline(**storage.parse(text))
 
     def __repr__(self) -> str:
         head = f"Pipeline(image_size={self.image_size}, seed={self.seed}, fit={self._fit!r}"
@@ -181,9 +183,9 @@ class Pipeline:
             head += ", square first"
         if self.transforms is None:
             return head + ")"
-        from tltoolkit.augment import _albumentations
+        from tltoolkit.augment import nodes
 
-        return f"{head}, transforms={_albumentations.text(self.transforms)})"
+        return f"{head}, transforms={nodes.text(self.transforms)})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_local"}
