@@ -75,6 +75,7 @@ def as_dataset(batches: Steps, image_size: int, n_classes: int) -> Any:
     weak = weakref.proxy(iterations)
 
     def begin(_: Any) -> Any:
+        # numpy_function forgets shapes, without which Keras can build nothing.
         begun = tf.numpy_function(lambda: weak.begin(), [], (tf.int64, tf.int64))
         return tuple(tf.ensure_shape(value, ()) for value in begun)
 

@@ -49,6 +49,7 @@ NO_FUNCTIONS = A.Lambda().custom_apply_fns
 def to_node(transform: Any) -> dict[str, dict[str, Any]]:
     """A transform as plain data: {class name: {parameter: value}}, children included."""
     name = type(transform).__name__
+    # A class of the user's may bear the name of another one.
     if _find(name) is not type(transform):
         raise ValueError(
             f"only transforms of albumentations and of tltoolkit.augment can be written as YAML. "

@@ -188,6 +188,7 @@ class Pipeline:
         return f"{head}, transforms={nodes.text(self.transforms)})"
 
     def __getstate__(self) -> dict[str, Any]:
+        # A `threading.local` cannot be pickled, and holds copies only.
         return {key: value for key, value in self.__dict__.items() if key != "_local"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -239,6 +240,8 @@ def _transformed(
     transform: Any, image: NDArray[np.uint8], rng: np.random.Generator, takes_rng: bool = False
 ) -> Any:
     if hasattr(transform, "set_random_state"):
+        # Not A.Compose(seed=...): in albumentations 2.0.8 it gives every child the same stream, and
+        # two flips of the same probability then always happen together.
         transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
     result = transform(image=image, rng=rng) if takes_rng else transform(image=image)
     result = result["image"] if isinstance(result, Mapping) else result

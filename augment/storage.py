@@ -28,4 +28,5 @@ def parse(text: str) -> dict[str, Any]:
     node = content["transforms"]
     if _FIRST in content:
         content[_FIRST] = Preparation.from_dict(content[_FIRST])
+    # Built from an allowed class and its parameters alone: the text may be anybody's.
     return content | {"transforms": None if node is None else nodes.from_node(node)}

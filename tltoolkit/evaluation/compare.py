@@ -141,6 +141,7 @@ def mcnemar(right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_]) -> f
     from scipy.stats import binomtest
 
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    # No row tells the two apart; SciPy refuses to test nothing.
     if only_a + only_b == 0:
         return 1.0
     return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
@@ -148,6 +149,7 @@ def mcnemar(right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_]) -> f
 
 def _bootstrap_differences(a: Report, b: Report, metric: str, draws: int, seed: int) -> FloatArray:
     plan_a = Bootstrap(report=a, draws=draws, seed=seed)
+    # Both counts from one draw of rows; two bootstraps over their own cells would not share it.
     if metric in COUNT_FIGURES and not a.multi_label:
         predictions = [a.rows.predicted, b.rows.predicted]
         counts = draw_counts(a.labels, predictions, len(a.class_names), plan_a)
@@ -170,6 +172,7 @@ def _permutation_p(
         differences = _swapped_reports(a, b, metric, draws, rng)
     # The slack keeps permutations that tie with the observed difference despite rounding.
     as_large = np.count_nonzero(np.abs(differences) >= abs(observed) - 1e-12)
+    # What was observed is one of the permutations, so that no p-value is 0.
     return (1 + as_large) / (1 + draws)
 
 
@@ -192,6 +195,7 @@ def _swapped_counts(
     (truth, given_a, given_b), sizes = joint_cells(columns, n_classes)
     differences = []
     for part in chunks(draws, len(sizes)):
+        # Rows with the same three labels are alike: only how many of them swap matters.
         swapped = rng.binomial(sizes, 0.5, (part.stop - part.start, len(sizes)))
         values = []
         for stay, go in ((sizes - swapped, swapped), (swapped, sizes - swapped)):
@@ -214,6 +218,7 @@ def _swapped_reports(
 
 def _mixed(base: Report, other: Report, swap: npt.NDArray[np.bool_]) -> Report:
     rows = swap if base.multi_label else swap[:, 0]
+    # Swapped too, not found anew: thresholds may have given them.
     decided = np.where(rows, other.rows.predicted, base.rows.predicted)
     prob = np.where(swap, other.probabilities, base.probabilities)
     return replace(base, probabilities=prob, decided=decided)

@@ -55,6 +55,7 @@ def words(report: Results) -> tuple[str, ...]:
     else:
         said = f"The classifier abstains from all {asked:,} images: there is no answer to score."
     unanswered = (report.raw.support > 0) & (report.support == 0)
+    # Where nothing is answered, the sentence before says so of all classes.
     names = [report.class_names[c] for c in np.flatnonzero(unanswered)] if n else []
     shown = ", ".join(names[:_SHOWN]) + " ..." * (len(names) > _SHOWN)
     none = (f"Not one image answered: {shown}.",)

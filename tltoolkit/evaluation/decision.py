@@ -63,6 +63,7 @@ class Decision:
 
     def decide(self, prob: FloatArray) -> Answers:
         """Answers to (N, C) probabilities."""
+        # First: thresholds and abstention were chosen on probabilities at this temperature.
         if self.temperature is not None:
             prob = self.temperature.apply(prob)
         if self.thresholds is not None:

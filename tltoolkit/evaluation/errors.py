@@ -82,6 +82,7 @@ def most_confused(report: Results, k: int = 10) -> list[ConfusedPair]:
     if report.multi_label:
         given = report.rows.predicted > 0
         missed, wrong = (report.labels > 0) & ~given, given & (report.labels == 0)
+        # As floats, whose product BLAS computes; counts stay exact up to 2^53.
         pairs = (missed.T.astype(np.float64) @ wrong.astype(np.float64)).astype(np.int64)
     else:
         pairs = report.confusion.copy()
@@ -119,6 +120,7 @@ def label_issues(report: Results) -> list[RowResult]:
             _doubt(report.labels[:, c], np.stack([1 - prob, prob], axis=1))
             for c, prob in enumerate(report.probabilities.T)
         ]
+        # Each class is a question of its own; a row is as doubtful as its most doubtful label.
         doubt = np.max(both, axis=0)
     else:
         doubt = _doubt(report.labels, report.probabilities)
@@ -148,6 +150,7 @@ def _doubt(labels: IntArray, prob: FloatArray) -> FloatArray:
     n, n_classes = prob.shape
     usual = np.full(n_classes, np.inf)  # a class without rows is never a candidate
     for c in np.unique(labels):
+        # float32 would lose digits in a sum of many rows.
         usual[c] = prob[labels == c, c].mean(dtype=np.float64)
     confident = np.where(prob >= usual, prob, -np.inf)
     best = confident.argmax(axis=1)

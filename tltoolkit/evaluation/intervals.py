@@ -20,6 +20,7 @@ from tltoolkit.evaluation.counts import Counts, mean_of_defined, ratio
 from tltoolkit.evaluation.figures import ONE_LABEL_ONLY, Figures
 from tltoolkit.evaluation.inputs import FloatArray, IntArray, chunks
 
+# They follow from labels alone: drawn by cells of the confusion matrix, whatever N is.
 COUNT_FIGURES = (
     "accuracy",
     "balanced_accuracy",
@@ -31,8 +32,11 @@ COUNT_FIGURES = (
     "mcc",
     "kappa",
 )
+# Means over the rows: one product with the weights of all draws.
 ROW_FIGURES = ("accuracy", "top_5_accuracy", "log_loss", "brier")
+# They need the order of the rows in every draw: by far the slowest.
 RANKING_FIGURES = ("roc_auc_macro", "average_precision_macro")
+# Sums by bin, and the bin of a row is the same in every draw.
 CALIBRATION_FIGURES = ("ece", "mce")
 FIGURES = tuple(dict.fromkeys(COUNT_FIGURES + ROW_FIGURES + RANKING_FIGURES + CALIBRATION_FIGURES))
 
@@ -56,6 +60,7 @@ class Bootstrap:
             return np.full(self.draws, np.nan)
         if self.report.multi_label and name in ONE_LABEL_ONLY:
             return np.full(self.draws, np.nan)
+        # There accuracy is of whole rows, of which counts per class know nothing.
         exact_match = self.report.multi_label and name == "accuracy"
         if name in COUNT_FIGURES and not exact_match:
             return np.asarray(getattr(self._counts, name))
@@ -75,6 +80,7 @@ class Bootstrap:
         return float(low), float(high)
 
     def _weights(self) -> Iterator[npt.NDArray[np.uint8]]:
+        # Drawn anew by each kind: kept, 1,000 draws of a million rows would fill 1 GB.
         return row_weights(len(self.report.labels), self.draws, self.seed)
 
     @cached_property
@@ -84,6 +90,7 @@ class Bootstrap:
             predicted = [report.rows.predicted]
             return draw_counts(report.labels, predicted, len(report.class_names), self)[0]
         given, truth = report.rows.predicted > 0, report.labels > 0
+        # As float32, which BLAS multiplies; sums are exact up to 16 million rows.
         columns = np.concatenate([given & truth, given, truth], axis=1).astype(np.float32)
         sums = np.concatenate([w.T.astype(np.float32) @ columns for w in self._weights()])
         parts = np.split(sums.astype(np.int64), 3, axis=1)
@@ -115,6 +122,7 @@ class Bootstrap:
         columns = _calibration_columns(self.report)
         sums = np.concatenate([columns @ w.astype(float) for w in self._weights()], axis=1)
         gaps, counts = np.abs(sums[:N_BINS]), sums[N_BINS:]
+        # Every draw has rows, so that no column is all NaN.
         largest = np.nanmax(ratio(gaps, counts), axis=0)
         return np.stack([gaps.sum(axis=0) / counts.sum(axis=0), largest])
 
@@ -185,6 +193,7 @@ def _sum_by(weights: IntArray, key: IntArray, n_classes: int) -> IntArray:
     if len(key):
         order = np.argsort(key, kind="stable")
         present, starts = np.unique(key[order], return_index=True)
+        # Over sorted cells, since bincount takes the weights of one draw at a time.
         sums[:, present] = np.add.reduceat(weights[:, order], starts, axis=1)
     return sums
 
@@ -236,6 +245,7 @@ class _RankedClass:
         draws = weights.shape[1]
         if not len(self.positives):
             return np.full((2, draws), np.nan)
+        # One place more: nothing lies above the first row.
         above = np.zeros((len(self.order) + 1, draws), np.int32)
         np.cumsum(weights[self.order], axis=0, dtype=np.int32, out=above[1:])
         hits = np.cumsum(weights[self.positives], axis=0, dtype=np.int32)[self.last]

@@ -9,7 +9,7 @@ from tltoolkit.evaluation.intervals import FIGURES
 from tltoolkit.evaluation.results import Results
 
 FEW_ROWS = 200  # below this the 95 % interval of an accuracy can be 14 points wide and more
-FEW_OF_A_CLASS = 10
+FEW_OF_A_CLASS = 10  # below this one image moves the recall by more than ten points
 _UNANSWERED = "no image of the class was answered"
 
 _MEANS = ("precision_macro", "recall_macro", "f1_macro", "average_precision_macro", "roc_auc_macro")
@@ -52,6 +52,7 @@ def _of_class(report: Results, c: int) -> dict[str, str]:
         answered = report.raw is None or not report.raw.support[c]
         reasons["recall"] = "the class has no images here" if answered else _UNANSWERED
         reasons["average_precision"] = reasons["roc_auc"] = reasons["recall"]
+        # F1 is 0 where only one of the two is missing.
         if report.counts.predicted[c] == 0:
             reasons["f1"] = reasons["recall"] + " and was never predicted"
     if report.support[c] == len(report.labels):

@@ -13,13 +13,14 @@ from tltoolkit.evaluation.results import Results
 from tltoolkit.evaluation.text import SCALARS, plain, scalar_intervals
 from tltoolkit.evaluation.thumbnails import SIDE, embed
 
-SLIDER_STEPS = 200
-CURVE_POINTS = 120  # points drawn of a curve
-GRID_CLASSES = 40  # classes shown in the confusion matrix
-WORST = 24
+SLIDER_STEPS = 200  # half a percent a step, finer than a hand moves
+CURVE_POINTS = 120  # points drawn of a curve: the page holds two of every class
+GRID_CLASSES = 40  # classes shown in the confusion matrix: further cells are too small to hit
+WORST = 24  # rows in the gallery: enough to see what they have in common
 CELL_ROWS = 12  # rows listed behind a cell of errors
 RIGHT_CELL_ROWS = 4  # and behind one of right answers
 OUTCOMES = ("found", "missed", "wrongly given")
+# One each for all images alike, for rare classes, for the order and for the stated confidence.
 HEADLINE = ("accuracy", "f1_macro", "roc_auc_macro", "ece")
 
 
@@ -62,6 +63,7 @@ def slider_counts(report: Results) -> dict[str, Any]:
     thresholds = np.arange(SLIDER_STEPS + 1) / SLIDER_STEPS
     true, false = [], []
     for c in range(len(report.class_names)):
+        # As float64, in which `Thresholds` compares too: a float32 0.7 lies below 0.7.
         score, member = report.probabilities[:, c].astype(float), report.is_class(c)
         true.append(_at_least(score[member], thresholds))
         false.append(_at_least(score[~member], thresholds))
@@ -86,6 +88,7 @@ def _thin(x: FloatArray, y: FloatArray) -> list[list[float]] | None:
     if np.isnan(x).any() or np.isnan(y).any():
         return None
     if len(x) > CURVE_POINTS:
+        # Along its length: points bunch up where many scores lie, not where the curve bends.
         along = np.append(0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y))))
         wanted = np.linspace(0, along[-1], CURVE_POINTS)
         kept = np.unique(np.searchsorted(along, wanted).clip(0, len(x) - 1))
@@ -193,6 +196,7 @@ def _reliability(report: Results) -> dict[str, Any]:
 def _coverage(report: Results) -> dict[str, Any]:
     curve = report.coverage_curve()
     last = len(curve.coverage) - 1
+    # The one curve of its kind may have more points.
     kept = np.unique(np.linspace(0, last, 2 * CURVE_POINTS if last >= 0 else 0).astype(int))
     return {
         "coverage": _short(curve.coverage[kept]),

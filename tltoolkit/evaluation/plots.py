@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_QUIET = "0.55"
+_QUIET = "0.55"  # grey of what stands behind: chance, and curves too many to name
 _NAMED = 10  # classes that a legend can name
 _SHOWN_COUNTS = 20  # classes up to which a confusion matrix has room for its numbers
 _GRID = np.linspace(0, 1, 501)  # where curves of several classes are averaged
@@ -24,6 +24,7 @@ def plot_pr(report: Report, ax: "Axes", classes: Sequence[int | str] | None = No
 
     def curve(c: int) -> tuple[FloatArray, FloatArray]:
         found = report.pr_curve(c)
+        # Turned round: the mean is interpolated, which needs rising x.
         return found.recall[::-1], found.precision[::-1]
 
     chosen = _defined(report, classes, report.average_precision)
@@ -58,6 +59,7 @@ def plot_confusion(report: Report, ax: "Axes", normalize: bool = False) -> "Axes
     if len(names) <= _SHOWN_COUNTS:
         for (t, p), share in np.ndenumerate(shares):
             text = f"{share:.2f}" if normalize else str(report.confusion[t, p])
+            # The shade is dark from about a half on.
             colour = "white" if share > 0.5 else "black"
             ax.text(p, t, text, ha="center", va="center", color=colour, fontsize="small")
         ax.set_xticks(places, names, rotation=45, ha="right", parse_math=False)
@@ -169,6 +171,7 @@ def _draw_curves(
     if classes:
         legend = ax.legend(frameon=False, fontsize="small")
         for text in legend.get_texts():
+            # A class may be named with dollar signs, which matplotlib takes for mathematics.
             text.set_parse_math(False)
 
 

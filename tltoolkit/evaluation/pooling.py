@@ -40,6 +40,7 @@ def pooled(reports: Sequence[_R]) -> _R:
         first,
         labels=np.concatenate([r.labels for r in reports]),
         probabilities=np.concatenate([r.probabilities for r in reports]),
+        # As they were given: each report may have thresholds of its own.
         decided=np.concatenate([r.rows.predicted for r in reports]),
         names=tuple(n for r in reports for n in r.names or ()) if named else None,
         image=image if all(r.image is not None for r in reports) else None,

@@ -191,8 +191,10 @@ class Report(Results):
             OSError: `directory` is none, or cannot be written to.
             ImportError: if `page` is True and plotly is not installed.
         """
+        # Whatever can be refused is refused before minutes of computing.
         target = check_directory(directory, page)
         _writing.made(target)
+        # First, and whole if somebody loses patience with the page.
         written = [save_json(self, target)]
         if has_page(page):
             written.append(save_page(self, target, title, run))

@@ -9,7 +9,7 @@ from tltoolkit._checks import number
 from tltoolkit.evaluation.figures import Figures
 from tltoolkit.evaluation.inputs import FloatArray
 
-_RANGE = (0.05, 20.0)
+_RANGE = (0.05, 20.0)  # beyond, all answers are nearly certain or nearly equal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +31,14 @@ class Temperature:
         """(N, C) probabilities at this temperature, in the type they came in."""
         if self.value == 1:
             return prob
+        # A 0 has no logarithm; this is as near as its type comes.
         smallest = np.finfo(prob.dtype).tiny
         logits = np.log(np.maximum(prob, smallest).astype(float))
         if self.multi_label:
             logits -= np.log(np.maximum(1 - prob, smallest).astype(float))
             return np.asarray(1 / (1 + np.exp(-logits / self.value)), prob.dtype)
         logits = logits / self.value
+        # Less the largest, so that none overflows: their ratios are the same.
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True), prob.dtype)
 
@@ -60,6 +62,8 @@ def fit_temperature(report: Figures) -> Temperature:
     def loss(temperature: Temperature) -> float:
         return replace(report, probabilities=temperature.apply(report.probabilities)).log_loss
 
+    # By its logarithm: twice and half are equally far from 1.
     found = minimize_scalar(lambda x: loss(at(x)), bounds=np.log(_RANGE), method="bounded")
     unchanged = Temperature(multi_label=report.multi_label)
+    # The search is local and never tries 1 itself.
     return at(found.x) if loss(at(found.x)) < loss(unchanged) else unchanged

@@ -34,11 +34,12 @@ SCALARS = {
     "mce": "Maximum calibration error",
 }
 PER_CLASS = (*AVERAGED, "support")
-LEVEL = 0.95
+LEVEL = 0.95  # what readers expect; FEW_ROWS of `notes` speaks of it
 _BUDGET = 500_000  # values resampled in every one of 1,000 draws: some four seconds
 _FORMAT = "tltoolkit.report/1"
 _MARK = b'"tltoolkit.report/'  # in the first bytes of any version
 _WITH_INTERVAL = ("accuracy", "f1_macro")  # quick ones: text is printed often
+# With a name of 12 letters and the support they fill 78 of the 80 columns of a terminal.
 _COLUMNS = ("precision", "recall", "f1", "average_precision", "roc_auc")
 _HEADINGS = ("precision", "recall", "F1", "avg prec", "ROC-AUC", "support")
 
@@ -88,6 +89,7 @@ def scalar_intervals(report: Results) -> dict[str, tuple[float, float]]:
 
 def _affordable(report: Results, name: str) -> bool:
     n, n_classes = report.probabilities.shape
+    # What the work grows with: values where classes are ranked or counted one by one, else rows.
     if name in RANKING_FIGURES or report.multi_label:
         return bool(n * n_classes <= _BUDGET)
     return bool(n <= _BUDGET) or name in COUNT_FIGURES
@@ -114,6 +116,7 @@ def is_report(path: Path) -> bool:
 def save_json(report: Results, directory: Path) -> Path:
     """Write report.json; a file of that name that is no report is left alone and refused."""
     path = directory / "report.json"
+    # One entry a line: a diff shows which changed, and no number takes a line of its own.
     entries = [
         f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
         for key, value in report_dict(report).items()

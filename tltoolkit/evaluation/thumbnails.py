@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-SIDE = 128  # pixels of the longer side
+SIDE = 128  # pixels of the longer side, about what the gallery shows
 MOST = 800  # thumbnails in a page
-MOST_BYTES = 6_000_000  # of their base64 text
-_QUALITY = 80
+MOST_BYTES = 6_000_000  # of their base64 text: little more than plotly beside them
+_QUALITY = 80  # of a JPEG: more adds bytes that nobody sees at this size
 
 
 def embed(
