@@ -47,6 +47,7 @@ def scale(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     result = image
     if height > size or width > size:
         shrunk = (min(width, size), min(height, size))
+        # Only the sides that shrink: INTER_AREA enlarges in blocks.
         result = cv2.resize(result, shrunk, interpolation=cv2.INTER_AREA)
     if height < size or width < size:
         result = cv2.resize(result, (size, size), interpolation=cv2.INTER_LINEAR)

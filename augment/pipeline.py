@@ -157,7 +157,9 @@ class Pipeline:
         """
         from tltoolkit.augment import storage
 
-        return storage.dump(self)
+        return storage.dump(
+            self.transforms, self.first, image_size=self.image_size, seed=self.seed, fit=self.fit
+        )
 
     @staticmethod
     def from_yaml(text: str) -> "Pipeline":
@@ -171,7 +173,7 @@ class Pipeline:
         """
         from tltoolkit.augment import storage
 
-        return storage.parse(text)
+        return Pipeline(**storage.parse(text))
 
     def __repr__(self) -> str:
         head = f"Pipeline(image_size={self.image_size}, seed={self.seed}, fit={self._fit!r}"
@@ -181,11 +183,12 @@ class Pipeline:
             head += ", square first"
         if self.transforms is None:
             return head + ")"
-        from tltoolkit.augment import _albumentations
+        from tltoolkit.augment import nodes
 
-        return f"{head}, transforms={_albumentations.text(self.transforms)})"
+        return f"{head}, transforms={nodes.text(self.transforms)})"
 
     def __getstate__(self) -> dict[str, Any]:
+        # A `threading.local` cannot be pickled, and holds copies only.
         return {key: value for key, value in self.__dict__.items() if key != "_local"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -237,6 +240,8 @@ def _transformed(
     transform: Any, image: NDArray[np.uint8], rng: np.random.Generator, takes_rng: bool = False
 ) -> Any:
     if hasattr(transform, "set_random_state"):
+        # Not A.Compose(seed=...): in albumentations 2.0.8 it gives every child the same stream, and
+        # two flips of the same probability then always happen together.
         transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
     result = transform(image=image, rng=rng) if takes_rng else transform(image=image)
     result = result["image"] if isinstance(result, Mapping) else result

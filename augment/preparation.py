@@ -2,14 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, Self, TypeVar
 
 from tltoolkit import _checks
 from tltoolkit.augment import images, parts
 from tltoolkit.files import reading
-
-if TYPE_CHECKING:
-    from tltoolkit.augment.pipeline import Pipeline
 
 Normalise = str | Callable[..., Any] | Sequence[Any] | None
 # Names for the transforms of this package.
@@ -49,11 +46,10 @@ class Preparation:
     @property
     def transforms(self) -> list[Any]:
         """The transforms of `normalise`, built."""
-        from tltoolkit.augment import _albumentations
+        from tltoolkit.augment import nodes
 
         return [
-            _albumentations.from_node(one) if isinstance(one, dict) else one
-            for one in self.normalise or ()
+            nodes.from_node(one) if isinstance(one, dict) else one for one in self.normalise or ()
         ]
 
     def to_dict(self, name: str = "normalise") -> dict[str, Any] | None:
@@ -114,7 +110,19 @@ def agreed(own: Preparation, said: Preparation, name: str, rule: str) -> Prepara
     return Preparation(**both)
 
 
-def settle(name: str, own: Preparation, pipeline: "Pipeline") -> "tuple[Preparation, Pipeline]":
+class _Prepares(Protocol):
+    """What `settle` needs of an `augment.Pipeline`, which is made of this file."""
+
+    @property
+    def preparation(self) -> Preparation: ...
+
+    def prepared(self, preparation: Preparation) -> Self: ...
+
+
+_P = TypeVar("_P", bound=_Prepares)
+
+
+def settle(name: str, own: Preparation, pipeline: _P) -> tuple[Preparation, _P]:
     """Preparation and pipeline of a classifier whose images come through a pipeline.
 
     What one of the two says holds for both. A pipeline with transforms of its own that are the
@@ -136,17 +144,17 @@ def settle(name: str, own: Preparation, pipeline: "Pipeline") -> "tuple[Preparat
 
 def _normal(transform: Any) -> list[Any]:
     """A transform as a list of plain data where that can be, else of itself."""
-    from tltoolkit.augment import _albumentations
+    from tltoolkit.augment import nodes
 
     if isinstance(transform, str):
         _checks.one_of("normalise", transform, NAMED)
         transform = {NAMED[transform]: {}}
     if isinstance(transform, dict):
         # Built once, so that what is left out is filled in and what is wrong is found.
-        built = _albumentations.from_node(transform)
+        built = nodes.from_node(transform)
         if getattr(built, "p", 1) < 1:
             raise _checks.fail("normalise", "made of transforms with p=1", transform)
-        return [_albumentations.to_node(built)]
+        return [nodes.to_node(built)]
     if not callable(transform):
         rule = "made of transforms of albumentations or tltoolkit.augment"
         raise TypeError(str(_checks.fail("normalise", rule, transform)))
@@ -155,14 +163,14 @@ def _normal(transform: Any) -> list[Any]:
         if not part.fixed:
             rule = "made of transforms that draw nothing at random; give others to `augment`"
             raise _checks.fail("normalise", rule, part.transform)
-    return [_albumentations.as_node(part.transform) for part in found]
+    return [nodes.as_node(part.transform) for part in found]
 
 
 def _check_storable(name: str, one: Any) -> None:
-    from tltoolkit.augment import _albumentations
+    from tltoolkit.augment import nodes
 
-    if not _albumentations.is_plain(one):
-        known = ", ".join(_albumentations.PLAIN)
+    if not nodes.is_plain(one):
+        known = ", ".join(nodes.PLAIN)
         rule = (
             f"such that what it does to every image alike can be written into a file, by {known}; "
             "or give a new function a parameter `rng` and it is for training alone"

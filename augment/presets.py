@@ -138,17 +138,20 @@ def _recipe(strength: Strength, size: int, flips: list[Any]) -> list[Any]:
     from tltoolkit.augment._albumentations import A
 
     s = strength
+    # By areas where it shrinks; by default albumentations 2.0.8 interpolates there, which aliases.
     crop = A.RandomResizedCrop((size, size), scale=(s.crop, 1.0), area_for_downscale="image")
     rest = [
+        # Reflected at the edges: black corners would tell the model the angle.
         A.Rotate(limit=s.rotate, border_mode=cv2.BORDER_REFLECT_101, p=s.rotate_p),
         A.ColorJitter(s.jitter, s.jitter, s.jitter, s.hue, p=s.jitter_p),
         A.GaussianBlur(sigma_limit=(0.3, 1.5), p=s.blur_p),
+        # At half the side and enlarged, for a quarter of the random numbers.
         A.GaussNoise(std_range=(0.01, 0.06), noise_scale_factor=0.5, p=s.noise_p),
         A.CoarseDropout(
             num_holes_range=(1, 1),
             hole_height_range=(0.1, max(s.erase, 0.1)),
             hole_width_range=(0.1, max(s.erase, 0.1)),
-            fill=127,
+            fill=127,  # a grey near what models subtract; black would be a signal
             p=s.erase_p,
         ),
     ]

@@ -25,6 +25,7 @@ def direction(model: Any, monitor: str, mode: str) -> str:
     if monitor.removeprefix("val_").startswith(HIGHER_IS_BETTER) and not _is_metric(model, monitor):
         return "max"
     # Two made-up epochs through Keras' own callback show which way it compares.
+    # With patience, so that it never gets to tell the model to stop.
     probe = keras.callbacks.EarlyStopping(monitor, patience=9)
     probe.set_model(model)
     probe.on_train_begin()
@@ -33,14 +34,21 @@ def direction(model: Any, monitor: str, mode: str) -> str:
     return "max" if probe.best == 1.0 else "min"
 
 
-def set_monitor_op(callback: Any) -> None:
-    """Set `monitor_op` and the sign of `min_delta` as Keras' own callbacks do.
+class FiniteBest:
+    """Mixed into Keras' callbacks that watch a value: NaN and inf are never the best.
 
-    Subclasses of theirs compare by the two.
+    The names are private ones of Keras (3.15.1), whose own code and subclasses call them.
     """
-    falls = direction(callback.model, callback.monitor, callback.mode) == "min"
-    callback.monitor_op = keras.ops.less if falls else keras.ops.greater
-    callback.min_delta = -abs(callback.min_delta) if falls else abs(callback.min_delta)
+
+    def _set_monitor_op(self: Any) -> None:
+        """Set `monitor_op` and the sign of `min_delta`, by which subclasses of Keras' compare."""
+        falls = direction(self.model, self.monitor, self.mode) == "min"
+        self.monitor_op = keras.ops.less if falls else keras.ops.greater
+        self.min_delta = -abs(self.min_delta) if falls else abs(self.min_delta)
+
+    def _is_improvement(self: Any, monitor_value: float, reference_value: float | None) -> bool:
+        finite = math.isfinite(monitor_value)
+        return finite and bool(super()._is_improvement(monitor_value, reference_value))  # type: ignore[misc]
 
 
 def number(monitor: str, value: Any) -> float:

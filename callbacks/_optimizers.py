@@ -46,6 +46,7 @@ def rate_of(optimizer: Any) -> float:
 
 def has_schedule(optimizer: Any) -> bool:
     """Whether the optimizer was made with a schedule, so that a rate cannot be assigned."""
+    # Private, since `learning_rate` is the value of a schedule already (Keras 3.15.1).
     return isinstance(optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule)
 
 

@@ -51,6 +51,7 @@ class SpatialDropoutSchedule(ScheduledCallback):
         found: dict[str, list[Any]] = {}
         for layer in graph.layers_inside(self.model):
             if hasattr(layer, "set_rate"):
+                # Layers of nested models may have one name; all of them are set.
                 found.setdefault(layer.name, []).append(layer)
         if not found:
             raise ValueError(

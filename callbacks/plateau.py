@@ -1,12 +1,11 @@
 """Lower the learning rate when validation stands still, whatever else sets the rate."""
 
-import math
 import warnings
 from typing import Any
 
 import keras
 
-from tltoolkit.callbacks._monitor import number, set_monitor_op
+from tltoolkit.callbacks._monitor import FiniteBest, number
 from tltoolkit.callbacks._optimizers import has_schedule, optimizers_of, rate_names, rate_of
 
 
@@ -40,7 +39,7 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["scale"])
 
 
-class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
+class ReduceLROnPlateau(FiniteBest, keras.callbacks.ReduceLROnPlateau):
     """`keras.callbacks.ReduceLROnPlateau` that works with every schedule.
 
     After `patience` epochs without an improvement by more than `min_delta`:
@@ -70,6 +69,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
             schedule = optimizer._learning_rate
             if has_schedule(optimizer) and not isinstance(schedule, ScaledSchedule):
                 optimizer.learning_rate = ScaledSchedule(schedule)
+                # A step traced in an earlier fit has the schedule without the scale in it.
                 self.model.make_train_function(force=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -77,6 +77,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
         logs = {} if logs is None else logs
         optimizers = optimizers_of(self.model)
         for name, optimizer in zip(rate_names(optimizers), optimizers, strict=True):
+            # Before it is reduced: the logs tell the rate that this epoch was trained with.
             logs.setdefault(name, rate_of(optimizer))
         if self.monitor_op is None:
             self._set_monitor_op()
@@ -123,15 +124,9 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
         reduced = False
         for optimizer in optimizers:
             name = optimizer.name if len(optimizers) > 1 else ""
+            # Keras' own arithmetic and message (private, as in 3.15.1), through `_Rate`.
             reduced |= self._reduce_optimizer_lr(_Rate(optimizer), epoch, name)
         return reduced
-
-    def _set_monitor_op(self) -> None:
-        set_monitor_op(self)
-
-    def _is_improvement(self, monitor_value: float, reference_value: float | None) -> bool:
-        finite = math.isfinite(monitor_value)
-        return finite and bool(super()._is_improvement(monitor_value, reference_value))
 
 
 class _Rate:
@@ -148,6 +143,7 @@ class _Rate:
     def learning_rate(self, value: float) -> None:
         if has_schedule(self.optimizer):
             scale = self.optimizer._learning_rate.scale
+            # `min_lr` bounds the rate, which is the scale times the schedule of this moment.
             scale.assign(scale * (value / self.learning_rate))
         else:
             self.optimizer.learning_rate = value

@@ -107,6 +107,7 @@ class Resume(keras.callbacks.Callback):
         if self._steps < 1:
             raise ValueError("`make_epoch` must give a data set with a known number of batches")
         scalar = tf.TensorSpec((), tf.int64)
+        # A generator, since it is asked at the start of each epoch and tells where that begins.
         positions = tf.data.Dataset.from_generator(
             lambda: iter([(self._epoch, self._offset)]), output_signature=(scalar, scalar)
         )
@@ -151,11 +152,13 @@ class Resume(keras.callbacks.Callback):
         if resumed is not None:
             self._offset = self._step = resumed["step"]
             self._put_back_last(resumed)
+            # Only now: `fit` may have drawn from them since on_train_begin.
             training_state.set_random_state(resumed["random"])
             if resumed["step"]:
                 self._put_back_metrics(resumed["metrics"])
                 # Keras warns of an epoch that is shorter than the others.
                 self._quiet = warnings.catch_warnings()
+                # By hand, since no `with` reaches from one callback to another.
                 self._quiet.__enter__()
                 warnings.filterwarnings("ignore", message="Your input ran out of data")
         self._saved_step = self._step
@@ -250,6 +253,7 @@ class Resume(keras.callbacks.Callback):
     def _put_back_last(self, found: dict[str, Any]) -> None:
         """The history, which Keras empties after `on_train_begin`; and `fit`'s start, used up."""
         self._found = None
+        # Left set, a later `fit(epochs=n)` would train too few (Keras 3.15.1).
         self.model._initial_epoch = None
         history = self.model.history
         for epoch, logs in found["history"]:

@@ -18,8 +18,6 @@ FOLDERS = {
     "tltoolkit.callbacks": ROOT / "callbacks",
     "tltoolkit.augment": ROOT / "augment",
 }
-# Rooms whose files still import each other in circles; a room that is mended leaves the set.
-IN_CIRCLES = {"augment", "evaluation"}
 
 
 def floors() -> dict[str, int]:
@@ -77,19 +75,12 @@ def test_every_room_of_the_table_is_there() -> None:
 
 def test_no_circles_among_files() -> None:
     """Imports inside functions and for type checkers count, and a room's `__init__` is a file."""
-    graph = {name: imported(path) & NAMES - excused(name) for name, path in modules()}
+    graph = {name: imported(path) & NAMES for name, path in modules()}
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         # Each module of the circle is imported by the next.
         pytest.fail(" imports ".join(reversed(error.args[1])))
-
-
-def excused(name: str) -> set[str]:
-    """The modules that a module may import in a circle for now: those of its room."""
-    room = ".".join(name.split(".")[:2])
-    mended = room.removeprefix("tltoolkit.") not in IN_CIRCLES
-    return set() if mended else {other for other in NAMES if f"{other}.".startswith(f"{room}.")}
 
 
 @pytest.mark.parametrize("path", [path for _, path in modules()], ids=str)
