@@ -16,7 +16,7 @@ import tltoolkit as tl
 from tltoolkit import callbacks as ours
 from tltoolkit.data.stratify import deal
 from tltoolkit.plans import stages, terms
-from tltoolkit.training import arguments, optimizers, probe, solving
+from tltoolkit.training import arguments, linear, optimizers, probe
 from tltoolkit.tune import space as spaces
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -282,7 +282,7 @@ def test_our_heads_are_solved_or_refused(head: dict[str, Any]) -> None:
     names, options = ("0", "1", "2"), {"weights": None, "image_size": 32}
     ours_ = tl.build_classifier(class_names=names, head=tl.Head(**head), **options)
     with pytest.raises(ValueError, match="with optimizer|goes down the gradient|one dense layer"):
-        solving.check_stage(tl.network.network_of(ours_), Stage("a", optimizer="lbfgs"))
+        linear.check_stage(tl.network.network_of(ours_), Stage("a", optimizer="lbfgs"))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tltoolkit.imbalance import METHODS
 from tltoolkit.model.network import as_channels, network_of
 from tltoolkit.runs.estimate import estimate
 from tltoolkit.training.correcting import last_dense
-from tltoolkit.training.solving import linear_head
+from tltoolkit.training.linear import linear_head
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 

@@ -25,6 +25,16 @@ def rows(count: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.nda
     return features, np.eye(CLASSES)[labels], rng.integers(1, 4, count).astype(float)
 
 
+class Solved:
+    """A choice and its heads on all rows."""
+
+    def __init__(self, features, targets, candidates, **options) -> None:
+        choice = heads.choose(features, targets, PARTS, candidates, **options)
+        self.table, self.chosen, self.held_out = choice.table, choice.chosen, choice.held_out
+        rows = Rows(features, targets, np.ones(len(features)), PARTS, multi_label=False)
+        self.kernel, self.bias = heads.average(rows, candidates, self.chosen)
+
+
 def test_sums_of_parts_are_those_of_the_whole_and_solve_as_scikit_learn() -> None:
     features, targets, weights = rows()
     whole = Sums.of(features, targets, weights)
@@ -174,7 +184,7 @@ def test_the_choice_reads_what_tells_the_classes_apart() -> None:
     features = rng.normal(size=(120, 16)).astype(np.float32)
     features[:, 6:] += 2 * np.eye(3, 10)[labels]
     candidates = {"low": ("low",), "high": ("high",), "all": ("low", "high")}
-    found = heads.solve(features, np.eye(3)[labels], PARTS, candidates)
+    found = Solved(features, np.eye(3)[labels], candidates)
     losses = {row.candidate: row.log_loss for row in found.table}
     assert losses["high"] < losses["all"] < losses["low"]
     assert found.held_out.shape == (120, 3)
@@ -188,14 +198,14 @@ def test_the_choice_reads_what_tells_the_classes_apart() -> None:
 def test_one_kind_alone_can_be_asked_for() -> None:
     features, targets, _ = rows()
     for kind in (RIDGE, LDA):
-        found = heads.solve(features, targets, PARTS, {"all": tuple(PARTS)}, kinds=[kind])
+        found = Solved(features, targets, {"all": tuple(PARTS)}, kinds=[kind])
         assert all((one.kind == RIDGE) == (kind == RIDGE) for one in found.chosen)
 
 
 def test_more_rows_than_are_chosen_on_are_all_solved_on(monkeypatch: pytest.MonkeyPatch) -> None:
     features, targets, _ = rows(300)
     monkeypatch.setattr(heads, "MOST_ROWS", 100)
-    found = heads.solve(features, targets, PARTS, {"all": tuple(PARTS)})
+    found = Solved(features, targets, {"all": tuple(PARTS)})
     said = np.isfinite(found.held_out).all(1)
     assert 100 <= said.sum() < 160
     expected = heads.average(
@@ -207,10 +217,10 @@ def test_more_rows_than_are_chosen_on_are_all_solved_on(monkeypatch: pytest.Monk
 def test_a_class_without_rows_is_never_said() -> None:
     features, targets, _ = rows()
     more = np.concatenate([targets, np.zeros((len(targets), 1))], axis=1)
-    found = heads.solve(features, more, PARTS, {"all": tuple(PARTS)})
+    found = Solved(features, more, {"all": tuple(PARTS)})
     said = features @ found.kernel + found.bias
     assert (log_softmax(said, axis=1)[:, -1] < -1e3).all()
-    without = heads.solve(features, targets, PARTS, {"all": tuple(PARTS)})
+    without = Solved(features, targets, {"all": tuple(PARTS)})
     np.testing.assert_allclose(
         log_softmax(said[:, :-1], axis=1),
         log_softmax(features @ without.kernel + without.bias, axis=1),
@@ -221,7 +231,7 @@ def test_a_class_without_rows_is_never_said() -> None:
 def test_a_constant_feature_says_nothing() -> None:
     features, targets, _ = rows()
     features[:, 3] = 5.0
-    found = heads.solve(features, targets, PARTS, {"all": tuple(PARTS)})
+    found = Solved(features, targets, {"all": tuple(PARTS)})
     assert (found.kernel[3] == 0).all()
     assert scale_of(np.full((4, 2), 3.0)).factor.tolist() == [0, 0]
 
@@ -230,10 +240,13 @@ def test_what_is_not_finite_is_named() -> None:
     features, targets, _ = rows()
     features[7, 2] = np.nan
     with pytest.raises(ValueError, match="features of 1 images are not finite; the first is 7"):
-        heads.solve(features, targets, PARTS, {"all": tuple(PARTS)})
+        heads.choose(features, targets, PARTS, {"all": tuple(PARTS)})
 
 
-def test_rows_of_which_none_can_be_held_out_are_an_error() -> None:
+def test_without_rows_to_hold_out_the_strongest_is_taken() -> None:
     features = rows(4)[0]
-    with pytest.raises(ValueError, match="two groups of rows in at least one class"):
-        heads.solve(features, np.eye(4), PARTS, {"all": tuple(PARTS)})
+    found = Solved(features, np.eye(4), {"all": tuple(PARTS)})
+    assert found.table == ()
+    assert np.isnan(found.held_out).all()
+    assert [(one.strength, one.share) for one in found.chosen] == [(1.0, 1.0)]
+    assert ((features @ found.kernel + found.bias).argmax(1) == np.arange(4)).all()

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from tltoolkit import _checks
-from tltoolkit.plans.stages import LBFGS, Plan, Stage
+from tltoolkit.plans.stages import Plan, Stage
+from tltoolkit.plans.terms import LBFGS
 
 Unfreeze = str | int | float
 # Images per class below which fine-tuning does not pay.

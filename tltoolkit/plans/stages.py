@@ -8,9 +8,8 @@ from typing import Any
 from tltoolkit import _checks
 from tltoolkit.augment import PRESETS
 from tltoolkit.files import reading
-from tltoolkit.plans.terms import BATCH_NORMS, OPTIMIZERS, SCHEDULES
+from tltoolkit.plans.terms import BATCH_NORMS, OPTIMIZERS, SCHEDULES, SOLVERS
 
-LBFGS = "lbfgs"
 AUTO = "auto"
 # What belongs to steps and epochs, of which a head that is solved has none.
 STEPWISE = (
@@ -32,7 +31,7 @@ NOTHING = {"epochs": 1, "weight_decay": 0.0, "clip_norm": None}
 
 def unused(optimizer: str) -> tuple[str, ...]:
     """The settings of a stage that an optimizer has no use for."""
-    if optimizer == LBFGS:
+    if optimizer in SOLVERS:
         return STEPWISE
     if optimizer not in OPTIMIZERS:
         return ()  # a stage will say which there are
@@ -57,10 +56,14 @@ class Stage:
         schedule: `"cosine"` (to zero over the stage) or `"constant"`.
         warmup: Epochs of linear warm-up from zero, >= 0; may be a fraction of one.
         optimizer: `"adamw"`, `"adam"` (the same without weight decay), `"sgd"`, `"rmsprop"`,
-            `"adagrad"`, `"adadelta"`, or `"lbfgs"`, which solves a linear head to its optimum.
-            That has an L2 penalty of the strength that the head has, as `tl.Head(l2=...)`, or
-            else that is best on the validation split. `unfreeze` must then be `"head"`, and all
-            that belongs to steps and epochs be left out: there are none, nor callbacks.
+            `"adagrad"`, `"adadelta"`; or one that solves a linear head on stored features:
+            `"lbfgs"` (logistic regression, its L2 penalty that of `tl.Head(l2=...)`, or else the
+            best on the validation split), or in closed form `"lda"` (linear discriminants with
+            shrunk scatter and class means) and `"ridge"`. These two choose among blocks,
+            statistics and strengths by cross-validation over the training and validation
+            images, groups kept together, and average the best. `unfreeze` must then be
+            `"head"`, and all that belongs to steps and epochs be left out: there are none, nor
+            callbacks.
         momentum: Nesterov momentum of `"sgd"` and momentum of `"rmsprop"`, in [0, 1); left out
             with the others, which have none.
         weight_decay: Decoupled weight decay, >= 0; spares biases and normalisation. `"adam"` has
@@ -107,7 +110,7 @@ class Stage:
         _checks.number("layer_decay", self.layer_decay, above=0, high=1)
         _checks.one_of("schedule", self.schedule, SCHEDULES)
         _checks.number("warmup", self.warmup, 0, self.epochs)
-        _checks.one_of("optimizer", self.optimizer, [*OPTIMIZERS, LBFGS])
+        _checks.one_of("optimizer", self.optimizer, [*OPTIMIZERS, *SOLVERS])
         _checks.number("momentum", self.momentum, 0, below=1)
         _checks.number("weight_decay", self.weight_decay, 0)
         if self.clip_norm is not None:
@@ -120,12 +123,19 @@ class Stage:
             _checks.integer("cache_views", self.cache_views, 0)
         if self.early_stopping is not None:
             _checks.integer("early_stopping", self.early_stopping, 1)
-        if self.optimizer == LBFGS and self.unfreeze != "head":
-            raise _checks.fail("unfreeze", "'head' with optimizer='lbfgs'", self.unfreeze)
-        if self.optimizer == LBFGS and self.cache_views == 0:
-            rule = "at least 1, or None, with optimizer='lbfgs', which solves on what is stored"
+        if self.solved and self.unfreeze != "head":
+            rule = f"'head' with optimizer={self.optimizer!r}"
+            raise _checks.fail("unfreeze", rule, self.unfreeze)
+        if self.solved and self.cache_views == 0:
+            said = f"optimizer={self.optimizer!r}, which solves on what is stored"
+            rule = f"at least 1, or None, with {said}"
             raise _checks.fail("cache_views", rule, self.cache_views)
         self._check_used()
+
+    @property
+    def solved(self) -> bool:
+        """Whether the head is solved on stored features, in place of steps."""
+        return self.optimizer in SOLVERS
 
     def _check_used(self) -> None:
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
@@ -141,8 +151,8 @@ class Stage:
         if isinstance(self.learning_rate, str):
             if self.learning_rate != AUTO:
                 raise _checks.fail("learning_rate", "a number > 0 or 'auto'", self.learning_rate)
-            if self.optimizer == LBFGS:
-                rule = "a number with optimizer='lbfgs', which has no rate to find"
+            if self.solved:
+                rule = f"a number with optimizer={self.optimizer!r}, which has no rate to find"
                 raise _checks.fail("learning_rate", rule, self.learning_rate)
         else:
             _checks.number("learning_rate", self.learning_rate, above=0)

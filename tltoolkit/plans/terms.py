@@ -2,6 +2,10 @@
 
 RECALIBRATE = "recalibrate"
 BATCH_NORMS = ("frozen", "train", RECALIBRATE)
+# Not by steps: the head is solved on features that are stored. Logistic regression by L-BFGS, and
+# in closed form ridge regression and linear discriminants.
+LBFGS, RIDGE, LDA = "lbfgs", "ridge", "lda"
+SOLVERS = (LBFGS, RIDGE, LDA)
 SCHEDULES = ("cosine", "constant")
 # name -> those of its arguments that not every one has; its class is in `training.optimizers`.
 OPTIMIZERS = {

@@ -17,7 +17,7 @@ from tltoolkit.layers import graph
 from tltoolkit.model import freezing
 from tltoolkit.model.network import RGB
 from tltoolkit.plans import ready
-from tltoolkit.plans.stages import LBFGS, Plan, Stage
+from tltoolkit.plans.stages import Plan, Stage
 from tltoolkit.runs.preparing import Prepared, prepare
 from tltoolkit.training import correcting, features, gradient, objective, probe
 from tltoolkit.training.job import Job, Task, task_of
@@ -170,7 +170,7 @@ def _stage(job: Job, stage: Stage, number: int, held: int, decoding: float) -> S
     count = len(job.train.source)
     trains = sum(math.prod(v.shape) for v in job.model.trainable_variables)
     below = _frozen_seconds(task) if task.views else 0.0
-    if stage.optimizer == LBFGS:
+    if stage.solved:
         learning, slots = _solving_seconds(task) * count * task.views, 0
     else:
         step, slots = _step(task)

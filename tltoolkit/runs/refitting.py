@@ -15,7 +15,7 @@ from tltoolkit.data.images import check_image_data
 from tltoolkit.layers import graph
 from tltoolkit.model import classifier
 from tltoolkit.model.network import network_of
-from tltoolkit.plans.stages import LBFGS, Plan, Stage
+from tltoolkit.plans.stages import Plan, Stage
 from tltoolkit.runs import directory as run_dirs
 from tltoolkit.runs.fine_tune import fine_tune
 from tltoolkit.runs.record import Run
@@ -157,7 +157,7 @@ def _repeat(
     """Train with as many steps as the run; an epoch now has `steps`."""
     before = run.settings["steps_per_epoch"]
     counted = list(_until_best(run))
-    limits = [epochs * before for result, epochs in counted if result.stage.optimizer != LBFGS]
+    limits = [epochs * before for result, epochs in counted if not result.stage.solved]
     plan = Plan(tuple(stretched(result, before / steps) for result, _ in counted))
     callbacks = (*given.get("callbacks", ()), *([StopAfter(limits)] if limits else []))
     done = fine_tune(fresh, both, plan, **{**given, "callbacks": callbacks})
@@ -175,7 +175,7 @@ def stretched(result: StageResult, shorter: float) -> Stage:
     it longer by less than one.
     """
     stage = result.stage
-    if stage.optimizer == LBFGS:
+    if stage.solved:
         return stage
     return replace(
         stage,
@@ -196,7 +196,7 @@ def _continue(
     given: Mapping[str, Any],
 ) -> tuple[Run, str]:
     *_, (result, _) = _until_best(run)
-    if result.stage.optimizer == LBFGS:
+    if result.stage.solved:
         raise _checks.fail("how", "'repeat' where the best epoch is a solved head", "continue")
     fresh.set_weights(run.model.get_weights())
     fresh.tltoolkit_seen = getattr(run.model, "tltoolkit_seen", None)

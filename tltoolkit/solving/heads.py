@@ -1,4 +1,4 @@
-"""The head of least held-out loss: parts of the features, strengths and kinds averaged into one."""
+"""Heads chosen by held-out loss among parts of the features, strengths and kinds; one average."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,17 @@ from tltoolkit.solving.choosing import NOT_HELD, deal, greedy, log_loss, tempera
 from tltoolkit.solving.discriminant import LDA, RIDGE, Kind
 from tltoolkit.solving.ridge import Ints
 from tltoolkit.solving.rows import Parts, Rows
-from tltoolkit.solving.scaling import Floats
+from tltoolkit.solving.scaling import Floats, stripes
 
-# Ridges, as shares of the mean squared length of a scaled row.
+# Ridges, as shares of the mean squared length of a scaled row: half decades, since the held-out
+# loss of neighbours hardly differs.
 STRENGTHS = tuple(10.0 ** (k / 2) for k in range(-5, 1))
+FIRST = STRENGTHS.index(0.1)  # where the best mostly was on seven sets
 # Of an LDA, see `discriminant`: a few images, and as many as a small class has.
 PULLS = (3.0, 10.0)
 # Rows above which the choice is made on a part of them: its cost grows with their cube.
 MOST_ROWS = 2500
+EACH = 10  # rows of each class in that part: two for each of five folds
 Candidates = Mapping[str, Sequence[str]]
 
 
@@ -60,26 +63,32 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Solved:
-    """A linear head: logits = features @ kernel + bias.
+class Choice:
+    """What held-out rows say.
 
     Attributes:
-        kernel: (F, C); zero for features that no chosen head reads.
-        bias: (C,).
-        chosen: The heads that it is the average of.
-        held_out: (N, C) logits of each row by heads that did not see it; NaN for rows that were
-            never held out.
-        table: The best head of each candidate.
+        chosen: The heads whose average has the least loss.
+        held_out: (N, C) its logits of each row, by heads that did not see it; NaN for rows that
+            were not held out. The choice saw them: its loss is a little too good.
+        table: The best head of each candidate; empty where no row could be held out.
     """
 
-    kernel: Floats
-    bias: Floats
     chosen: tuple[Chosen, ...]
     held_out: Floats
     table: tuple[Scored, ...]
 
 
-def solve(
+@dataclass(frozen=True)
+class _Tried:
+    candidate: str
+    strength: float
+    kind: Kind
+    heat: float
+    logits: Floats
+    loss: float
+
+
+def choose(
     features: npt.NDArray[np.floating],
     targets: Floats,
     parts: Parts,
@@ -90,8 +99,8 @@ def solve(
     weights: Floats | None = None,
     groups: Ints | None = None,
     seed: int = 0,
-) -> Solved:
-    """Choose among heads by what they say of held-out rows, average, and solve on all rows.
+) -> Choice:
+    """Which heads to average, by what they say of rows that they have not seen.
 
     Args:
         features: (N, F).
@@ -105,61 +114,52 @@ def solve(
         seed: Of the folds.
 
     Raises:
-        ValueError: Features that are not finite; rows of which none can be held out.
+        ValueError: Features that are not finite.
     """
+    from threadpoolctl import threadpool_limits
+
     check_finite(features)
     given = np.ones(len(features)) if weights is None else np.asarray(weights, np.float64)
     together = np.arange(len(features)) if groups is None else groups
     some = _some(targets, together, seed)
     fold = deal(targets[some], together[some], seed=seed)
-    say = fold != NOT_HELD
-    if not say.any():
-        raise ValueError("`targets` must have two groups of rows in at least one class")
-    rows = Rows(features[some], targets[some], given[some], parts, multi_label)
-    tried = [
-        (name, strength, kind)
-        for name in candidates
-        for strength in STRENGTHS
-        for kind in _kinds(kinds)
-    ]
-    held = [
-        logits[say]
-        for name in candidates
-        for strength in STRENGTHS
-        for logits in rows.held_out(candidates[name], fold, strength, _kinds(kinds))
-    ]
-    target, heavy = targets[some][say], given[some][say]
-    heats = [temperature(one, target, multi_label, heavy) for one in held]
-    held = [one / heat for one, heat in zip(held, heats, strict=True)]
-    counts = greedy(held, target, multi_label, heavy)
-    mixed = np.average(held, axis=0, weights=counts)
-    last = temperature(mixed, target, multi_label, heavy)
-    chosen = tuple(
-        Chosen(*tried[i], share=float(counts[i] / counts.sum() / last / heats[i]))
-        for i in np.flatnonzero(counts)
-    )
-    whole = rows if len(some) == len(features) else None
-    kernel, bias = average(
-        whole or Rows(features, targets, given, parts, multi_label), candidates, chosen
-    )
+    held = fold != NOT_HELD
     out = np.full(targets.shape, np.nan)
-    out[some[say]] = mixed / last
-    losses = [log_loss(one, target, multi_label, heavy) for one in held]
-    right = [_accuracy(one, target, multi_label) for one in held]
-    table = []
-    for name in candidates:
-        its = [i for i, (candidate, _, _) in enumerate(tried) if candidate == name]
-        best = min(its, key=losses.__getitem__)
-        weight = float(counts[its].sum() / counts.sum())
-        table.append(Scored(*tried[best], losses[best], right[best], weight))
-    return Solved(kernel, bias, chosen, out, tuple(table))
+    if not held.any():
+        # No class has two groups: the strongest of each, since there is nothing to choose by.
+        first = next(iter(candidates))
+        return Choice((Chosen(first, STRENGTHS[-1], _kinds(kinds)[-1], 1.0),), out, ())
+    rows = Rows(features[some], targets[some], given[some], parts, multi_label)
+    # On a machine that works for others, too, threads of the linear algebra library that wait for
+    # one another took minutes for what one alone did in seconds.
+    with threadpool_limits(limits=1, user_api="blas"):
+        tried = [
+            one for name in candidates for one in _climb(rows, name, candidates[name], fold, kinds)
+        ]
+    target, heavy = targets[some][held], given[some][held]
+    counts = greedy([one.logits for one in tried], target, multi_label, heavy)
+    mixed = np.average([one.logits for one in tried], axis=0, weights=counts)
+    last = temperature(mixed, target, multi_label, heavy)
+    out[some[held]] = mixed / last
+    shares = counts / counts.sum()
+    chosen = tuple(
+        Chosen(one.candidate, one.strength, one.kind, float(share / last / one.heat))
+        for one, share in zip(tried, shares, strict=True)
+        if share
+    )
+    table = tuple(_scored(name, tried, shares, target, multi_label) for name in candidates)
+    return Choice(chosen, out, table)
 
 
 def average(rows: Rows, candidates: Candidates, chosen: Sequence[Chosen]) -> tuple[Floats, Floats]:
-    """Kernel (F, C) and bias (C,) of heads that were chosen before, solved on these rows."""
+    """Kernel (F, C) and bias (C,) on raw features: the chosen heads, solved on these rows.
+
+    An average in the logits of linear heads is a linear head, whatever each of them reads.
+    """
     heads = [rows.solve(candidates[one.candidate], one.strength, one.kind) for one in chosen]
-    kernel = np.sum([one.share * head[0] for one, head in zip(chosen, heads, strict=True)], axis=0)
-    bias = np.sum([one.share * head[1] for one, head in zip(chosen, heads, strict=True)], axis=0)
+    shares = [one.share for one in chosen]
+    kernel = np.einsum("h,hfc->fc", shares, [head[0] for head in heads])
+    bias = np.einsum("h,hc->c", shares, [head[1] for head in heads])
     if not rows.multi_label:  # logits count up to a constant per row
         there = rows.counts > 0
         kernel = kernel - kernel[:, there].mean(1, keepdims=True)
@@ -169,23 +169,63 @@ def average(rows: Rows, candidates: Candidates, chosen: Sequence[Chosen]) -> tup
 
 def check_finite(features: npt.NDArray[np.floating]) -> None:
     """Raise ValueError for features that are NaN or infinite."""
-    bad = np.flatnonzero(~np.isfinite(features).all(1))
+    good = np.concatenate([np.isfinite(part).all(1) for part in stripes(features)])
+    bad = np.flatnonzero(~good)
     if len(bad):
         raise ValueError(f"the features of {len(bad)} images are not finite; the first is {bad[0]}")
+
+
+def _climb(
+    rows: Rows, name: str, names: Sequence[str], fold: Ints, kinds: Sequence[str]
+) -> list[_Tried]:
+    """Heads on some parts, of ever better strengths: from `FIRST` on, each way while it helps."""
+    held = fold != NOT_HELD
+    target, heavy = rows.targets[held], rows.weights[held]
+
+    def attempt(strength: float) -> list[_Tried]:
+        made = []
+        shown = _kinds(kinds)
+        for kind, said in zip(shown, rows.held_out(names, fold, strength, shown), strict=True):
+            heat = temperature(said[held], target, rows.multi_label, heavy)
+            logits = said[held] / heat
+            loss = log_loss(logits, target, rows.multi_label, heavy)
+            made.append(_Tried(name, strength, kind, heat, logits, loss))
+        return made
+
+    def least(made: list[_Tried]) -> float:
+        return min(one.loss for one in made)
+
+    start = attempt(STRENGTHS[FIRST])
+    found = list(start)
+    for way in (STRENGTHS[FIRST + 1 :], STRENGTHS[:FIRST][::-1]):
+        before = least(start)
+        for strength in way:
+            made = attempt(strength)
+            found += made
+            if least(made) >= before:
+                break
+            before = least(made)
+    return found
+
+
+def _scored(
+    name: str, tried: Sequence[_Tried], shares: Floats, targets: Floats, multi_label: bool
+) -> Scored:
+    its = [(one, share) for one, share in zip(tried, shares, strict=True) if one.candidate == name]
+    best = min((one for one, _ in its), key=lambda one: one.loss)
+    right = (best.logits > 0) == (targets > 0)
+    if not multi_label:
+        right = best.logits.argmax(1) == targets.argmax(1)
+    weight = float(sum(share for _, share in its))
+    return Scored(name, best.strength, best.kind, best.loss, float(right.mean()), weight)
 
 
 def _kinds(kinds: Sequence[str]) -> tuple[Kind, ...]:
     return (*((RIDGE,) if RIDGE in kinds else ()), *(PULLS if LDA in kinds else ()))
 
 
-def _accuracy(logits: Floats, targets: Floats, multi_label: bool) -> float:
-    if multi_label:
-        return float(np.mean((logits > 0) == (targets > 0)))
-    return float(np.mean(logits.argmax(1) == targets.argmax(1)))
-
-
 def _some(targets: Floats, groups: Ints, seed: int) -> Ints:
-    """All rows, or about MOST_ROWS: whole groups, each class by its share, but some of each."""
+    """All rows, or about MOST_ROWS: whole groups, each class by its share, but EACH at least."""
     if len(targets) <= MOST_ROWS:
         return np.arange(len(targets))
     order = np.random.default_rng(seed).permutation(len(targets))
@@ -193,6 +233,5 @@ def _some(targets: Floats, groups: Ints, seed: int) -> Ints:
     taken = [order[: int(np.ceil(share * len(order)))]]
     for c in range(targets.shape[1]):
         its = order[targets[order, c] > 0]
-        # Two for each of the five folds, so that no class is left out of the choice.
-        taken.append(its[: max(int(np.ceil(share * len(its))), 10)])
+        taken.append(its[: max(int(np.ceil(share * len(its))), EACH)])
     return np.flatnonzero(np.isin(groups, groups[np.concatenate(taken)]))

@@ -16,7 +16,6 @@ from tltoolkit.solving.scaling import Floats
 
 Ints = npt.NDArray[np.intp]
 STRIPE = 256  # rows gone through at a time, so that they stay in the processor's cache
-STREAMED = 4096  # rows of features that are copied at a time, 60 MB of 4,000 features
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tltoolkit.solving.discriminant import Fits, Kind, as_logits
-from tltoolkit.solving.ridge import STREAMED, Ints, Sums, inverse, left_out
-from tltoolkit.solving.scaling import Floats, scale_of
+from tltoolkit.solving.ridge import Ints, Sums, inverse, left_out
+from tltoolkit.solving.scaling import STREAMED, Floats, scale_of
 
 # Name -> columns of the features that are scaled together.
 Parts = Mapping[str, slice]

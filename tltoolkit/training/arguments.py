@@ -13,8 +13,7 @@ from tltoolkit.model import freezing
 from tltoolkit.model.network import Network
 from tltoolkit.plans import ready
 from tltoolkit.plans.stages import Plan, Stage
-from tltoolkit.training import given, solving
-from tltoolkit.training.solving import linear_head
+from tltoolkit.training import given, linear
 
 
 def plan_of(plan: str | Plan, network: Network) -> tuple[Plan, str]:
@@ -24,7 +23,7 @@ def plan_of(plan: str | Plan, network: Network) -> tuple[Plan, str]:
     _checks.instance("plan", plan, str, "a name, or a tl.Plan such as tl.Plan((stage,))")
     _checks.one_of("plan", plan, ["auto", *ready.PLANS])
     if plan == "auto":
-        return ready.first(linear_head(network) is not None), ""
+        return ready.first(linear.linear_head(network) is not None), ""
     return ready.PLANS[plan](), f"plan={plan!r} was asked for"
 
 
@@ -47,7 +46,7 @@ def check_stages(
         rule = "'linear_probe', or another that trains a head only, with imbalance features"
         raise _checks.fail("plan", rule, plan)
     for stage in begun:
-        solving.check_stage(network, stage)
+        linear.check_stage(network, stage)
         freezing.freeze_plan(network.model, network.blocks, stage.unfreeze, stage.batch_norm)
         if stage.early_stopping is not None and data.val is None:
             rule = f"None in stage {stage.name!r}, since the data has no validation split"

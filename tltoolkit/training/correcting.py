@@ -13,11 +13,12 @@ from tltoolkit.imbalance import Correction, Imbalance, correct, logit_offsets
 from tltoolkit.layers import graph
 from tltoolkit.model import freezing
 from tltoolkit.model.network import Network
-from tltoolkit.plans.stages import LBFGS, Stage
+from tltoolkit.plans.stages import Stage
+from tltoolkit.plans.terms import LBFGS
 from tltoolkit.training import made_up, untouched
 from tltoolkit.training.job import Job
+from tltoolkit.training.linear import linear_head, makes_outputs
 from tltoolkit.training.result import StageResult
-from tltoolkit.training.solving import linear_head, makes_outputs
 
 RETRAIN = "retrain"
 # Attributes of a model in which training notes something.
@@ -118,7 +119,7 @@ def note_priors(model: Any, job: Job, stages: Iterable[StageResult], best_epoch:
             break
         epoch -= result.epochs
     correction = for_stage(job, result.stage).correction
-    solved = result.stage.optimizer == LBFGS
+    solved = result.stage.solved
     planned = 1 if solved else result.stage.epochs
     assumed = tuple(map(float, correction.assumed_prior(epoch, planned, solved)))
     if job.network.settings is not None:

@@ -11,7 +11,6 @@ import tensorflow as tf
 from tltoolkit.callbacks import EarlyStopping
 from tltoolkit.callbacks.weight_average import estimate_batch_norm
 from tltoolkit.layers import graph, traits
-from tltoolkit.plans.stages import LBFGS
 from tltoolkit.training import objective, optimizers, saying
 from tltoolkit.training.best import Best, KeepBest
 from tltoolkit.training.finite import Finite
@@ -119,7 +118,7 @@ def _one_log(task: Task, progress: Progress) -> Iterator[None]:
     """Let a CSVLogger go on with its file in later stages; each `fit` would begin it anew."""
     logs = [c for c in task.job.callbacks if isinstance(c, keras.callbacks.CSVLogger)]
     kept = [log.append for log in logs]
-    begun = any(result.stage.optimizer != LBFGS for result in progress.results)
+    begun = any(not result.stage.solved for result in progress.results)
     for log in logs:
         log.append = log.append or begun or progress.start != (0, 0)
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tltoolkit.layers import graph
 from tltoolkit.model import freezing
-from tltoolkit.plans.stages import AUTO, LBFGS, Stage
+from tltoolkit.plans.stages import AUTO, Stage
 from tltoolkit.training import frozen, gradient, solving, sweep
 from tltoolkit.training.best import best_epoch
 from tltoolkit.training.job import Job, Task, task_of
@@ -36,7 +36,7 @@ def run_stage(job: Job, stage: Stage, number: int, progress: Progress) -> None:
     progress.paths = variable_paths(job.model)
     before = begun["hashes"]
     task = with_rate(task_of(job, stage, number, progress.first_epoch, plan), begun)
-    history = (solving if stage.optimizer == LBFGS else gradient).fit(task, progress)
+    history = (solving if stage.solved else gradient).fit(task, progress)
     changed = frozen.changed(variables, before)
     frozen.check(task, changed)
     result = StageResult(

@@ -18,7 +18,7 @@ from tltoolkit.runs.fine_tune import fine_tune
 from tltoolkit.training import probe
 from tltoolkit.training.caching import Examples, Features, Wanted
 from tltoolkit.training.features import Storage
-from tltoolkit.training.solving import l2_of, linear_head
+from tltoolkit.training.linear import l2_of, linear_head
 
 BATCH_SIZE = 32
 

@@ -7,7 +7,8 @@ import numpy as np
 from tltoolkit import _checks
 from tltoolkit.augment import keys
 from tltoolkit.model import freezing
-from tltoolkit.plans.stages import LBFGS, Stage
+from tltoolkit.plans.stages import Stage
+from tltoolkit.plans.terms import SOLVERS
 from tltoolkit.training import rates, sweep
 from tltoolkit.training.job import task_of
 from tltoolkit.training.rates import RateCurve
@@ -78,8 +79,8 @@ def find_lr(
     _checks.integer("seed", seed, 0, 2**31 - 1)
     for name in settings:
         _checks.one_of("setting", name, SETTINGS)
-    if settings.get("optimizer") == LBFGS:
-        raise _checks.fail("optimizer", "one that has a learning rate", LBFGS)
+    if settings.get("optimizer") in SOLVERS:
+        raise _checks.fail("optimizer", "one that has a learning rate", settings["optimizer"])
     stage = Stage("find_lr", unfreeze=unfreeze, epochs=1, learning_rate=low, **settings)
     plan = freezing.freeze_plan(network.model, network.blocks, unfreeze, stage.batch_norm)
     default = sweep.SWEEP_STEPS if mode == rates.SWEEP else sweep.RUNG_STEPS

@@ -13,8 +13,8 @@ from tltoolkit.model import freezing
 from tltoolkit.model.classifier import Settings
 from tltoolkit.model.head import Head
 from tltoolkit.plans import ready, stages
-from tltoolkit.plans.stages import LBFGS, Plan, Stage
-from tltoolkit.plans.terms import OPTIMIZERS
+from tltoolkit.plans.stages import Plan, Stage
+from tltoolkit.plans.terms import OPTIMIZERS, SOLVERS
 
 BUILD = ("backbone", "image_size", "trunk", "fit", "normalise")
 # batch_size is an argument of training; the head's own copy of it follows.
@@ -121,10 +121,10 @@ def check(space: Space, class_names: tuple[str, ...], multi_label: bool) -> None
     _check_used(space.candidates())
     for values in _pairs(space.candidates()):
         settings = build_settings(values, class_names, multi_label)
-        if values.get("optimizer") == LBFGS:
+        if values.get("optimizer") in SOLVERS:
             for name, nothing in UNSOLVED.items():
                 if values.get(name):
-                    rule = f"[{nothing}] with optimizer='lbfgs'"
+                    rule = f"[{nothing}] with optimizer={values['optimizer']!r}"
                     raise _checks.fail(f"space[{name!r}]", rule, values[name])
         for stage in plan_of(values, augment="none"):
             _check_unfreeze(settings, stage.unfreeze)
@@ -210,7 +210,7 @@ def _pairs(candidates: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
 def _check_used(candidates: Mapping[str, list[Any]]) -> None:
     """Raise ValueError for a setting that no trial would look at."""
     optimizers = candidates.get("optimizer", [Stage.optimizer])
-    known = [name for name in optimizers if name in (*OPTIMIZERS, LBFGS)]
+    known = [name for name in optimizers if name in (*OPTIMIZERS, *SOLVERS)]
     for name in candidates:
         if known and all(name in stages.unused(optimizer) for optimizer in known):
             rule = f"left out where `optimizer` is {' or '.join(map(repr, known))}"
