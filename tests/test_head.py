@@ -8,7 +8,7 @@ from tltoolkit.model.head import Head
 
 def build(head: Head, shape: tuple[int, ...] = (6, 6, 8), units: int = 3) -> keras.Model:
     features = keras.Input(shape)
-    return keras.Model(features, heads.attach(head, features, units, seed=5))
+    return keras.Model(features, heads.attach(head, {"last": features}, units, seed=5))
 
 
 def features(shape: tuple[int, ...] = (6, 6, 8), count: int = 4) -> np.ndarray:

@@ -6,8 +6,9 @@ import pytest
 
 from tltoolkit.layers import graph
 from tltoolkit.model import classifier as models
-from tltoolkit.model.classifier import Settings, blocks, build_classifier
+from tltoolkit.model.classifier import blocks, build_classifier
 from tltoolkit.model.head import Head
+from tltoolkit.model.settings import Settings
 
 NAMES = ("cat", "dog", "owl")
 

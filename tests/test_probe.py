@@ -62,3 +62,18 @@ def test_multi_label_classes_are_solved_one_by_one() -> None:
     said = probabilities(np.array([[0.0, 3.0]]), True)
     expected = -(np.log(0.5) + np.log(1 / (1 + np.exp(-3.0)))) / 2
     assert probe.log_loss(said, np.array([[0.0, 1.0]]), True) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rounding", [False, True])
+def test_a_feature_that_varies_by_rounding_alone_says_nothing(rounding: bool) -> None:
+    x, _, targets = digits(2)
+    column = np.full((len(x), 1), 3, "float32")
+    if rounding:
+        column[::3] = np.nextafter(np.float32(3), np.float32(4))
+    wide = np.hstack([x, column])
+    plain, found = (
+        probe.solve(rows[::2], targets[::2], (rows[1::2], targets[1::2]), multi_label=False)
+        for rows in (x, wide)
+    )
+    assert abs(found.kernel[-1]).max() < 1e-3
+    np.testing.assert_allclose(found.kernel[:-1], plain.kernel, atol=1e-3)

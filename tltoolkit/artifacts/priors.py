@@ -10,7 +10,7 @@ import numpy as np
 from tltoolkit import _checks
 from tltoolkit.evaluation import Decision
 from tltoolkit.imbalance import check_prior, shift_prior
-from tltoolkit.model.classifier import Settings
+from tltoolkit.model.settings import Settings
 
 NAMED = ("train", "uniform")
 Prior = str | Sequence[float] | Mapping[str, float]

@@ -16,7 +16,8 @@ from tltoolkit.augment import Preparation
 from tltoolkit.data.seen import Seen
 from tltoolkit.evaluation import Decision
 from tltoolkit.files import reading
-from tltoolkit.model.classifier import Settings, build
+from tltoolkit.model.classifier import build
+from tltoolkit.model.settings import Settings
 
 # What a file of plain data can raise where a value is of another type than it should be.
 _MISFITS = (ValueError, TypeError, LookupError, AttributeError, OverflowError)

@@ -1,87 +1,23 @@
 """A classifier as one flat functional model: pixels 0..255 in, probabilities out."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from tltoolkit import _checks, backbones, imbalance
+from tltoolkit import _checks, backbones
 from tltoolkit.augment import Preparation
 from tltoolkit.callbacks import ScheduledSpatialDropout2D
-from tltoolkit.files import reading
 from tltoolkit.layers import graph
 from tltoolkit.model import freezing
 from tltoolkit.model import head as heads
 from tltoolkit.model.discovery import find_blocks
 from tltoolkit.model.head import Head
+from tltoolkit.model.settings import Settings
 
 LOGITS = "logits"
-# Pixels on a side from which a single batch would not fit any memory.
-LARGEST = 4096
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """All that is needed to build a classifier again, but for its weights."""
-
-    backbone: str
-    class_names: tuple[str, ...]
-    image_size: int
-    head: Head = field(default_factory=Head)
-    spatial_dropout: Mapping[str, float] = field(default_factory=dict)
-    trunk: str | None = None
-    multi_label: bool = False
-    seed: int = 0
-    # What is left unsaid is said by the pipeline that it is trained with.
-    preparation: Preparation = field(default_factory=Preparation)
-    # The share of each class in training, and the one that the outputs assume; noted by training.
-    train_prior: tuple[float, ...] | None = None
-    output_prior: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        found = backbones.get(self.backbone)
-        kept = found.blocks
-        if self.trunk is not None:
-            _checks.one_of("trunk", self.trunk, found.blocks)
-            kept = found.blocks[: found.blocks.index(self.trunk) + 1]
-        rule = "a mapping from block name to rate, such as {'block4': 0.2}"
-        _checks.instance("spatial_dropout", self.spatial_dropout, Mapping, rule)
-        object.__setattr__(self, "spatial_dropout", dict(self.spatial_dropout))
-        for block, rate in self.spatial_dropout.items():
-            _checks.one_of("spatial_dropout", block, kept)
-            _checks.number(f"spatial_dropout[{block!r}]", rate, 0, below=1)
-        object.__setattr__(self, "class_names", _class_names(self.class_names, self.multi_label))
-        _checks.integer("image_size", self.image_size, found.min_size, LARGEST)
-        _checks.instance("head", self.head, Head, "a tl.Head")
-        _checks.instance("multi_label", self.multi_label, bool, "True or False")
-        _checks.integer("seed", self.seed, 0, 2**31 - 1)
-        _checks.instance("preparation", self.preparation, Preparation, "an augment.Preparation")
-        for name in ("train_prior", "output_prior"):
-            if (prior := getattr(self, name)) is not None:
-                imbalance.check_prior(name, prior, len(self.class_names), self.multi_label)
-                object.__setattr__(self, name, tuple(map(float, prior)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON.
-
-        Raises:
-            ValueError: The preparation has a transform that cannot be written.
-        """
-        plain = dataclasses.replace(self, preparation=Preparation())
-        return {**dataclasses.asdict(plain), "preparation": self.preparation.to_dict()}
-
-    @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> "Settings":
-        """The settings of `to_dict`'s data; a name or value that does not fit is an error."""
-        values = reading.fields(cls, settings, "settings")
-        parts = {
-            "head": Head(**reading.fields(Head, values.get("head", {}), "head")),
-            "preparation": Preparation.from_dict(values.get("preparation")),
-        }
-        return cls(**{**values, **parts})
 
 
 def build_classifier(
@@ -154,10 +90,7 @@ def build(settings: Settings, weights: str | Path | None) -> Any:
     side = settings.image_size
     inputs = keras.Input((side, side, 3), name="pixels")
     features = backbones.build(settings.backbone, inputs, weights=weights, seed=settings.seed)
-    if settings.trunk is not None:
-        whole = keras.Model(inputs, features)
-        features = graph.output_of(whole, _last_layers(settings, whole)[settings.trunk])
-    model = _finished(settings, inputs, features)
+    model = _finished(settings, keras.Model(inputs, features))
     if settings.spatial_dropout:
         last = _last_layers(settings, model)
         model = graph.insert(
@@ -174,20 +107,29 @@ def build(settings: Settings, weights: str | Path | None) -> Any:
 
 
 def with_head(model: Any, head: Head) -> Any:
-    """Our classifier with a new head in place of its own; all other layers are shared."""
+    """Our classifier with a new head in place of its own; all other layers are shared.
+
+    Raises:
+        ValueError: A head on blocks that the model was built without.
+    """
     settings = dataclasses.replace(settings_of(model), head=head)
-    own = set(blocks(model)[freezing.HEAD])
-    features = next(node.inputs[0] for node in graph.nodes(model) if node.layer.name in own)
-    made = _finished(settings, model.input, features)
+    made = _finished(settings, model)
     made.tltoolkit_settings = settings
     return made
 
 
-def _finished(settings: Settings, inputs: Any, features: Any) -> Any:
-    logits = heads.attach(settings.head, features, len(settings.class_names), settings.seed)
-    activation = "sigmoid" if settings.multi_label else "softmax"
-    outputs = keras.layers.Activation(activation, dtype="float32", name="probabilities")(logits)
-    return keras.Model(inputs, outputs, name=settings.backbone)
+def _finished(settings: Settings, body: Any) -> Any:
+    """The layers of `body` that the head of `settings` needs, with it."""
+    last = _last_layers(settings, body)
+    if not last.keys() >= set(settings.tapped):
+        rule = f"a head on blocks that the model has, {', '.join(last)}"
+        raise _checks.fail("head", rule, settings.tapped)
+    # Behind a block's own dropout: before it, that of the last block would do nothing at all.
+    ends = {block: graph.output_of(body, last[block]) for block in settings.tapped}
+    made = heads.probabilities(
+        settings.head, ends, len(settings.class_names), settings.multi_label, settings.seed
+    )
+    return keras.Model(body.input, made, name=settings.backbone)
 
 
 def settings_of(model: Any) -> Settings:
@@ -284,16 +226,3 @@ def _backbone_blocks(settings: Settings, model: Any) -> dict[str, tuple[str, ...
 
 def _last_layers(settings: Settings, model: Any) -> dict[str, str]:
     return {block: layers[-1] for block, layers in _backbone_blocks(settings, model).items()}
-
-
-def _class_names(names: Any, multi_label: bool) -> tuple[str, ...]:
-    least = 1 if multi_label else 2
-    rule = f"a sequence of {least} or more different, non-empty strings"
-    # A set has no order, and a text is a sequence of letters.
-    if isinstance(names, (str, bytes, set, frozenset)) or not isinstance(names, Iterable):
-        raise _checks.fail("class_names", rule, names)
-    names = tuple(names)
-    good = all(isinstance(name, str) and name for name in names)
-    if not good or len(names) < least or len(set(names)) < len(names):
-        raise _checks.fail("class_names", rule, names)
-    return tuple(str(name) for name in names)

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from tltoolkit.layers import graph
+from tltoolkit.layers.spatial import SpatialStatistics
 
 # Layers and operations that can make one position of all and keep the map's dimensions.
 POOLS = re.compile("Global(Average|Max)Pooling[123]D|Mean|Max")
@@ -18,25 +19,55 @@ def find_blocks(model: Any) -> dict[str, tuple[str, ...]]:
     before the map shrinks, if it holds weights by then. The head begins with the pooling of the
     last map, or after a layer with weights that makes a vector of a map, or after the join of
     networks that stand side by side. Where nothing before that has weights, or nothing after, the
-    head is the last layer that has.
+    head is the last layer that has. A head on taps (`SpatialStatistics`) is all above the highest.
 
     Raises:
         ValueError: No layer of the model has weights.
     """
-    order, labels = graph.nodes(model), graph.labels(model)
-    head = _head_start(model, order)
-    ends = [end for end in _ends(model, order) if end < head]
-    blocks: dict[str, tuple[str, ...]] = {}
+    labels = graph.labels(model)
+    found = _blocks(model).items()
+    return {name: tuple(labels[id(layer)] for layer in layers) for name, (layers, _) in found}
+
+
+def block_ends(model: Any) -> dict[str, Any]:
+    """Name -> the tensor that a block below the head ends in, of the blocks of `find_blocks`."""
+    return {name: end for name, (_, end) in _blocks(model).items() if name != "head"}
+
+
+def _blocks(model: Any) -> dict[str, tuple[list[Any], Any]]:
+    """Name -> layers and last tensor of each block, the head's too."""
+    order, head, ends = _order(model)
+    blocks: dict[str, tuple[list[Any], Any]] = {}
     seen: set[int] = set()
-    for start, end in pairwise([0, *ends, head, len(order)]):
+    for start, end in pairwise([0, *(end for end in ends if end < head), head, len(order)]):
         # A layer that is called twice belongs to the block of its first call.
         calls = [n.layer for n in order[start:end] if not n.call.is_input]
-        own = {id(layer): labels[id(layer)] for layer in calls if id(layer) not in seen}
+        own = {id(layer): layer for layer in calls if id(layer) not in seen}
         seen.update(own)
         if own:
             name = "head" if start == head else f"block{len(blocks) + 1}"
-            blocks[name] = tuple(own.values())
+            blocks[name] = list(own.values()), order[end - 1].outputs[0]
     return blocks
+
+
+def _order(model: Any) -> tuple[list[graph.Node], int, list[int]]:
+    """The calls of a model, where among them its head begins, and where blocks end."""
+    order = graph.nodes(model)
+    read = {
+        id(tensor)
+        for node in order
+        if isinstance(node.layer, SpatialStatistics)
+        for tensor in node.inputs
+    }
+    if not read:
+        return order, _head_start(model, order), list(_ends(model, order))
+    # Taps run beside the blocks: without them the blocks are what they were before.
+    last = next(node.outputs[0] for node in reversed(order) if id(node.outputs[0]) in read)
+    body = graph.part(model, model.inputs, last)
+    below = graph.nodes(body)
+    known = {id(node.call) for node in below}
+    above = [node for node in order if id(node.call) not in known]
+    return below + above, len(below), list(_ends(body, below))
 
 
 def _head_start(model: Any, order: list[graph.Node]) -> int:

@@ -112,7 +112,9 @@ def boundary(
     """The last tensor below which nothing trains, is random or will be recalibrated, or None.
 
     Everything up to it gives the same values in every epoch, so it can be computed once. None
-    where no layer with weights lies below: then there is nothing to save.
+    where no layer with weights lies below: then there is nothing to save; and where more than
+    the image would be stored of a part of what stays frozen, because taps read several blocks of
+    it and no single tensor holds it all.
     """
     order, labels = graph.nodes(model), graph.labels(model)
     moving = {id(norm) for norm in (recalibrated or {}).values()}
@@ -125,11 +127,15 @@ def boundary(
     weighted = [i for i, node in enumerate(order) if getattr(node.layer, "weights", None)]
     end = next((i for i, node in enumerate(order) if varies(node)), len(order))
     candidates = [
-        tensor
+        (position, tensor)
         for position, tensor in graph.cuts(model)
         if position <= end and weighted and position > weighted[0]
     ]
-    return candidates[-1] if candidates else None
+    if not candidates:
+        return None
+    last, tensor = candidates[-1]
+    partly = any(last <= i < end for i in weighted)
+    return None if partly and _numbers(tensor) > _numbers(model.inputs[0]) else tensor
 
 
 def unclear_head(model: Any, blocks: Blocks) -> str:
@@ -195,6 +201,11 @@ def _of(layers: list[Any]) -> Iterator[Any]:
 
 def _size(variable: Any) -> int:
     return math.prod(variable.shape)
+
+
+def _numbers(tensor: Any) -> int:
+    """Values for one image, an unknown side as 1."""
+    return graph.area(tensor) * int(tensor.shape[-1])
 
 
 def _spatial(model: Any, layers: list[Any]) -> set[int]:

@@ -1,16 +1,22 @@
-"""The head: from the backbone's last feature map to one logit per class."""
+"""The head: from the backbone's feature maps to one logit per class."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from tltoolkit import _checks
+from tltoolkit.layers import spatial
+from tltoolkit.layers.spatial import SpatialStatistics
 
 POOLINGS = ("avg", "max", "both", "pyramid")
 NORMS = (None, "auto", "batch", "group", "layer")
 PYRAMID_LEVELS = (1, 2, 4)
 GROUPS = 16
+ALL = "all"
+# The fields that say nothing of a head without taps.
+TAPPED = ("taps", "statistics")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +27,12 @@ class Head:
         pooling: How a feature map becomes a vector: its mean (`"avg"`), its maximum (`"max"`),
             `"both"` side by side, or `"pyramid"`, the means over 1x1, 2x2 and 4x4 cells
             (spatial pyramid pooling, He et al. 2014).
+        taps: The blocks that the head reads, by their names in `tl.blocks`: `"all"`, or a tuple
+            such as `("block2", "block4")`, from the input up in any order. What no tap needs is
+            not part of the network. None reads the last block as `pooling` says. Heads on all
+            blocks serve images best that are unlike those of the backbone's training.
+        statistics: What a tap takes of each channel over all positions: `"mean"`, `"std"` (the
+            standard deviation) and `"max"`, one or more; for `taps` alone.
         hidden: Units of the ReLU layers between pooling and the logits.
         dropout: Share of the values dropped before each dense layer, in [0, 1).
         l1: L1 penalty on the dense kernels, >= 0.
@@ -36,6 +48,8 @@ class Head:
     """
 
     pooling: str = "avg"
+    taps: str | tuple[str, ...] | None = None
+    statistics: tuple[str, ...] = ("mean",)
     hidden: tuple[int, ...] = ()
     dropout: float = 0.2
     l1: float = 0.0
@@ -46,6 +60,14 @@ class Head:
 
     def __post_init__(self) -> None:
         _checks.one_of("pooling", self.pooling, POOLINGS)
+        object.__setattr__(self, "taps", _taps(self.taps))
+        object.__setattr__(self, "statistics", spatial.checked(self.statistics))
+        if self.taps is not None and self.pooling != Head.pooling:
+            rule = "left out with `taps`, of which `statistics` are taken"
+            raise _checks.fail("pooling", rule, self.pooling)
+        if self.taps is None and self.statistics != Head.statistics:
+            rule = "left out without `taps`, of which they are taken"
+            raise _checks.fail("statistics", rule, self.statistics)
         _checks.one_of("norm", self.norm, NORMS)
         _checks.instance("hidden", self.hidden, (tuple, list), "a tuple of layer sizes")
         object.__setattr__(self, "hidden", tuple(self.hidden))
@@ -59,14 +81,33 @@ class Head:
             _checks.number("max_norm", self.max_norm, above=0)
 
 
-def attach(head: Head, features: Any, units: int, seed: int = 0) -> Any:
-    """Put the head on a feature map (B, H, W, F); returns logits (B, units) in float32.
+def tapped(head: Head, blocks: Sequence[str]) -> tuple[str, ...]:
+    """Those of the blocks of a network, from the input up, that the head reads.
+
+    Raises:
+        ValueError: A tap that is none of them.
+    """
+    if head.taps is None:
+        return tuple(blocks[-1:])
+    for tap in () if head.taps == ALL else head.taps:
+        _checks.one_of("taps", tap, blocks)
+    return tuple(block for block in blocks if head.taps == ALL or block in head.taps)
+
+
+def attach(head: Head, ends: Mapping[str, Any], units: int, seed: int = 0) -> Any:
+    """Put the head on maps (B, H, W, F); returns logits (B, units) in float32.
 
     ReLU layers start with He's initialisation, the last layer with Glorot's. Layer names are
     `head_*` and `logits`.
+
+    Args:
+        head: Its settings.
+        ends: Name -> output of each block that it reads, one without `taps`.
+        units: Logits.
+        seed: Of initial weights and dropout.
     """
     seeds = iter(range(seed, seed + 1000))
-    x = _pool(head.pooling, features)
+    x = _pool(head.pooling, *ends.values()) if head.taps is None else _tap(head.statistics, ends)
     for i, size in enumerate(head.hidden, 1):
         x = _dropout(head, f"head_dropout_{i}", x, next(seeds))
         x = _dense(head, size, "he_normal", f"head_dense_{i}", next(seeds))(x)
@@ -74,6 +115,15 @@ def attach(head: Head, features: Any, units: int, seed: int = 0) -> Any:
         x = keras.layers.ReLU(name=f"head_relu_{i}")(x)
     x = _dropout(head, "head_dropout", x, next(seeds))
     return _dense(head, units, "glorot_uniform", "logits", next(seeds), dtype="float32")(x)
+
+
+def probabilities(
+    head: Head, ends: Mapping[str, Any], units: int, multi_label: bool, seed: int = 0
+) -> Any:
+    """The same, and after it probabilities: of each unit by itself where `multi_label`."""
+    logits = attach(head, ends, units, seed)
+    activation = "sigmoid" if multi_label else "softmax"
+    return keras.layers.Activation(activation, dtype="float32", name="probabilities")(logits)
 
 
 def checked(head: Head) -> Head:
@@ -99,6 +149,27 @@ def norm_for_batch(batch_size: int) -> str:
     if batch_size > 10:
         return "batch"
     return "group" if batch_size > 1 else "layer"
+
+
+def _taps(taps: Any) -> str | tuple[str, ...] | None:
+    if taps is None or taps == ALL:
+        return taps
+    rule = f"None, {ALL!r} or a tuple of one or more different names of blocks"
+    named = isinstance(taps, (tuple, list)) and all(isinstance(tap, str) for tap in taps)
+    if not named or not taps or len(set(taps)) < len(taps):
+        raise _checks.fail("taps", rule, taps)
+    return tuple(taps)
+
+
+def _tap(statistics: tuple[str, ...], ends: Mapping[str, Any]) -> Any:
+    # In float32 whatever the blocks compute in: these are stored, solved on and compared.
+    parts = [
+        SpatialStatistics(statistics, name=f"head_{block}", dtype="float32")(end)
+        for block, end in ends.items()
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    return keras.layers.Concatenate(name="head_features", dtype="float32")(parts)
 
 
 def _pool(pooling: str, x: Any) -> Any:

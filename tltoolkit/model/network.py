@@ -13,7 +13,8 @@ from tltoolkit.augment.preparation import settle
 from tltoolkit.layers import graph
 from tltoolkit.layers.random_states import same_random_state
 from tltoolkit.model import freezing, outputs
-from tltoolkit.model.classifier import LOGITS, Settings, blocks, preparation_of
+from tltoolkit.model.classifier import LOGITS, blocks, preparation_of
+from tltoolkit.model.settings import Settings
 
 # Luma of ITU-R BT.601 in units of 2^-16, rounded: what Pillow's mode "L" holds.
 LUMA = (19595, 38470, 7471)

@@ -15,6 +15,9 @@ PENALTIES = tuple(10.0 ** (k / 2) for k in range(-10, 3))
 NONE_HELD = 1.0
 FOLDS = 3
 PATIENCE = 2
+# Of float32, a few units in the last place: stretched to a deviation of 1, such a feature would
+# get a weight so large that sums with it lose the digits of all others.
+ROUNDING = 1e-6
 # Features (N, F), targets (N, C) and weights of the rows; see `solve`.
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
@@ -131,8 +134,8 @@ def _path(
 ) -> Solution:
     features, targets, row_weights = fit[0].astype(np.float64), *fit[1:]
     mean, std = features.mean(0), features.std(0)
-    # A feature that never varied says nothing, and must not when it does.
-    std[(std == 0) | (not scale)] = 1
+    # A feature that never varied, but for rounding, says nothing, and must not when it does.
+    std[(std <= ROUNDING * abs(features).max(0)) | (not scale)] = 1
     scaled = (features - mean) / std
     # Under an L2 penalty the solution lies in the span of the rows: with few of them it is
     # found among as many numbers instead of among all features, which is the same and quicker.

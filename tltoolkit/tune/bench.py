@@ -11,8 +11,10 @@ from tltoolkit import augment
 from tltoolkit.data import ImageData
 from tltoolkit.layers import graph
 from tltoolkit.model import freezing
-from tltoolkit.model.classifier import Settings, build, note_preparation, with_head
+from tltoolkit.model.classifier import build, note_preparation, with_head
+from tltoolkit.model.head import Head
 from tltoolkit.model.network import network_of
+from tltoolkit.model.settings import Settings
 from tltoolkit.plans.stages import Plan, Stage
 from tltoolkit.training.caching import Features
 from tltoolkit.training.features import Storage
@@ -35,7 +37,7 @@ class Bench:
     """Trains trial after trial on the same data, each as `fine_tune` would.
 
     A backbone is built once for each image size and trunk, and each trial starts from its first
-    weights. What a trained head reads is computed once for each backbone and pooling.
+    weights. What a trained head reads is computed once for each backbone, pooling and taps.
     """
 
     data: ImageData
@@ -94,7 +96,8 @@ class Bench:
         settings = job.network.settings
         assert settings is not None
         shown = stage.augment, repr(settings.preparation)
-        key = (*_key(settings), settings.head.pooling, *shown)
+        head = settings.head
+        key = (*_key(settings), head.pooling, head.taps, head.statistics, *shown)
         kept = self.features.setdefault(key, Features(storage=self.storage))
         augmented = self._pipeline(stage.augment, settings)
         return replace(stage, augment=None), replace(job, features=kept, augmented=augmented)
@@ -109,7 +112,9 @@ class Bench:
         """The network that is built once for `settings`, with its first weights."""
         key = _key(settings)
         if key not in self.networks:
-            model = build(settings, weights_of(self.weights, settings.backbone))
+            # All blocks, whichever the head of this trial reads.
+            whole = replace(settings, head=Head())
+            model = build(whole, weights_of(self.weights, settings.backbone))
             self.networks[key] = model, [v.numpy() for v in model.variables]
         model, first = self.networks[key]
         for variable, value in zip(model.variables, first, strict=True):

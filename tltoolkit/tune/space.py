@@ -10,8 +10,8 @@ from typing import Any
 from tltoolkit import _checks, backbones
 from tltoolkit.augment import Preparation
 from tltoolkit.model import freezing
-from tltoolkit.model.classifier import Settings
 from tltoolkit.model.head import Head
+from tltoolkit.model.settings import Settings
 from tltoolkit.plans import ready, stages
 from tltoolkit.plans.stages import Plan, Stage
 from tltoolkit.plans.terms import OPTIMIZERS, SOLVERS
@@ -223,7 +223,5 @@ def _check_used(candidates: Mapping[str, list[Any]]) -> None:
 def _check_unfreeze(settings: Settings, unfreeze: str | int | float) -> None:
     if isinstance(unfreeze, str) and any(sign in unfreeze for sign in "*?["):
         return  # a pattern of layer names, which only a built network has
-    kept = backbones.get(settings.backbone).blocks
-    if settings.trunk is not None:
-        kept = kept[: kept.index(settings.trunk) + 1]
-    freezing.trained_layers({name: (name,) for name in (*kept, freezing.HEAD)}, unfreeze)
+    names = (*settings.blocks, freezing.HEAD)
+    freezing.trained_layers({name: (name,) for name in names}, unfreeze)
