@@ -268,3 +268,14 @@ def _rerun(model: Any, inputs: list[Any], after: Mapping[str, Callable[[Any], An
             made = [after[node.layer.name](made[0])]
         values |= dict(zip(map(id, node.outputs), made, strict=True))
     return [values[id(t)] for t in model.outputs]
+
+
+def become(model: Any, other: Any) -> None:
+    """Let a functional model take over the graph, layers and notes of another one.
+
+    Whoever holds `model` then holds what `other` is, which nobody should use any more. Keras 3.15
+    keeps all that a functional model is in its attributes, and none of them points back to it.
+    """
+    state = dict(other.__dict__)
+    model.__dict__.clear()
+    model.__dict__.update(state)

@@ -6,12 +6,14 @@ Plain data that loads without Keras; what a stage does stands in `training`.
 from tltoolkit.plans.ready import (
     PLANS,
     after_head,
+    after_solved,
     fine_tune,
     first,
     from_scratch,
     gradual,
     linear_probe,
     probe_then_fine_tune,
+    solve,
 )
 from tltoolkit.plans.stages import Plan, Stage
 
@@ -20,10 +22,12 @@ __all__ = [
     "Plan",
     "Stage",
     "after_head",
+    "after_solved",
     "fine_tune",
     "first",
     "from_scratch",
     "gradual",
     "linear_probe",
     "probe_then_fine_tune",
+    "solve",
 ]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tltoolkit import _checks
 from tltoolkit.plans.stages import Plan, Stage
-from tltoolkit.plans.terms import LBFGS
+from tltoolkit.plans.terms import LBFGS, LDA
 
 Unfreeze = str | int | float
 # Images per class below which fine-tuning does not pay.
@@ -13,6 +13,8 @@ FEW = 8
 NEAR, FAR = 0.98, 0.75
 # What is fine-tuned in between: this share of the blocks, for so many epochs, at this rate.
 UPPER, EPOCHS, RATE = 0.66, 8, 2e-4
+# Fewer epochs than this have not got anywhere, and more bring nothing.
+LEAST, MOST = 3, 12
 
 
 def linear_probe() -> Plan:
@@ -143,9 +145,61 @@ def _anew(epochs: int, learning_rate: float) -> Stage:
     return replace(_upper(epochs, learning_rate, UPPER), cache_views=0)
 
 
+def solve() -> Plan:
+    """Only the head trains: linear discriminants in closed form.
+
+    The head of a model of `tl.build_classifier`, if it is the usual one, is put on all blocks
+    first: which of them it reads, cross-validation says. So many figures need no gradients, and
+    on few images beat them. See `Stage(optimizer="lda")`.
+    """
+    return Plan((Stage("solve", optimizer=LDA, epochs=1, augment="none"),))
+
+
 def first(linear_head: bool) -> Plan:
     """How `plan="auto"` begins: with the head, solved where that is possible."""
-    return linear_probe() if linear_head else Plan(fine_tune().stages[:1])
+    return solve() if linear_head else Plan(fine_tune().stages[:1])
+
+
+def after_solved(
+    *, tunes: bool, images_per_class: float, held_out: float, validated: bool, epochs: int | None
+) -> tuple[tuple[Stage, ...], str]:
+    """How `plan="auto"` goes on from a solved head, and why.
+
+    What comes of it is kept only where validation images are for it. So the rule asks what it
+    could cost, not whether it will help: few images teach millions of weights nothing but
+    themselves, and where nearly all is right there is nothing to gain.
+
+    Args:
+        tunes: Whether it may go on at all.
+        images_per_class: Training images divided by classes.
+        held_out: Macro F1 of the solved head on images that it had not seen; NaN for none.
+        validated: Whether there are validation images.
+        epochs: So many fit the budget; None where there is none.
+    """
+    had = f"a head on several blocks was solved (macro F1 {held_out:.3f} on images held out)"
+    if not tunes:
+        return (), had
+    if not validated:
+        return (), f"{had}; without validation images nobody could say whether tuning helps"
+    if images_per_class < FEW:
+        few = f"{images_per_class:.0f} training images per class are too few"
+        return (), f"{had}; {few} to fine-tune on"
+    if held_out >= NEAR:
+        return (), f"{had}; that leaves nothing to gain"
+    fit = EPOCHS if epochs is None else min(epochs, MOST)
+    if fit < LEAST:
+        return (), f"{had}; the budget leaves no time for fine-tuning"
+    stage = Stage(
+        "fine_tune",
+        unfreeze=UPPER,
+        epochs=fit,
+        learning_rate=RATE,
+        head_rate=0.0,
+        warmup=0.5,
+        label_smoothing=0.1,
+        cache_views=0,
+    )
+    return (stage,), f"{had}; the upper blocks were fine-tuned for {fit} epochs"
 
 
 def after_head(images_per_class: float, f1: float | None) -> tuple[tuple[Stage, ...], str]:
@@ -181,6 +235,7 @@ def after_head(images_per_class: float, f1: float | None) -> tuple[tuple[Stage, 
 
 
 PLANS = {
+    "solve": solve,
     "linear_probe": linear_probe,
     "fine_tune": fine_tune,
     "gradual": gradual,

@@ -16,6 +16,7 @@ STEPWISE = (
     "epochs",
     "learning_rate",
     "layer_decay",
+    "head_rate",
     "schedule",
     "warmup",
     "momentum",
@@ -53,6 +54,8 @@ class Stage:
             begins, as `tl.tune.find_lr` does, with the stage's own optimizer and images. Where
             that tells nothing it warns and takes 1e-3 for `unfreeze="head"`, or else 1e-4.
         layer_decay: Factor in (0, 1] between the rates of a block and of the block above it.
+        head_rate: Factor of the head's rate, >= 0. A head that was solved is at its optimum, and
+            0 lets the blocks follow it.
         schedule: `"cosine"` (to zero over the stage) or `"constant"`.
         warmup: Epochs of linear warm-up from zero, >= 0; may be a fraction of one.
         optimizer: `"adamw"`, `"adam"` (the same without weight decay), `"sgd"`, `"rmsprop"`,
@@ -90,6 +93,7 @@ class Stage:
     epochs: int = 5
     learning_rate: float | str = 1e-3
     layer_decay: float = 1.0
+    head_rate: float = 1.0
     schedule: str = "cosine"
     warmup: float = 0.0
     optimizer: str = "adamw"
@@ -108,6 +112,10 @@ class Stage:
         _checks.integer("epochs", self.epochs, 1)
         self._check_rate()
         _checks.number("layer_decay", self.layer_decay, above=0, high=1)
+        _checks.number("head_rate", self.head_rate, 0)
+        if self.head_rate == 0 and self.unfreeze == "head":
+            rule = "above 0 in a stage that trains the head alone"
+            raise _checks.fail("head_rate", rule, self.head_rate)
         _checks.one_of("schedule", self.schedule, SCHEDULES)
         _checks.number("warmup", self.warmup, 0, self.epochs)
         _checks.one_of("optimizer", self.optimizer, [*OPTIMIZERS, *SOLVERS])

@@ -16,7 +16,7 @@ from tltoolkit.callbacks import checkpoint
 from tltoolkit.data.seen import Seen
 from tltoolkit.files import reading
 from tltoolkit.files.claiming import CHECKPOINTS, STARTED, claimed, write
-from tltoolkit.model.classifier import note_preparation
+from tltoolkit.model.classifier import note_preparation, with_head
 from tltoolkit.runs import started
 from tltoolkit.runs.record import Run
 from tltoolkit.training import correcting
@@ -150,6 +150,9 @@ def finished(target: Path, model: Any) -> Run:
         correcting.note(model, record.get("assumed"))
     else:
         loaded = artifact.load(target).model
+        if loaded.tltoolkit_settings.head != model.tltoolkit_settings.head:
+            # "auto" of an earlier version left the head where it was.
+            model = with_head(model, loaded.tltoolkit_settings.head)
         model.set_weights(loaded.get_weights())
         model.tltoolkit_settings = loaded.tltoolkit_settings
         model.tltoolkit_seen = loaded.tltoolkit_seen

@@ -1,23 +1,23 @@
 """fine_tune: check everything, run the stages, keep the best epoch."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tltoolkit import _checks
 from tltoolkit.data.seen import Seen
 from tltoolkit.imbalance import Imbalance
+from tltoolkit.layers import graph
 from tltoolkit.model.classifier import note_preparation
 from tltoolkit.plans import ready
-from tltoolkit.plans.stages import Plan, Stage
-from tltoolkit.runs import directory, noting
+from tltoolkit.plans.stages import Plan
+from tltoolkit.runs import auto, directory, noting
 from tltoolkit.runs.preparing import Prepared, prepare
 from tltoolkit.runs.record import Run, joined
 from tltoolkit.training import arguments, correcting
-from tltoolkit.training.job import Job
 from tltoolkit.training.progress import Progress, checkpoint_bytes
-from tltoolkit.training.stage import run_stage
+from tltoolkit.training.stage import run_stages
 
 
 def fine_tune(
@@ -37,6 +37,7 @@ def fine_tune(
     cache_dtype: str = "float32",
     verbose: str | int = "auto",
     from_logits: bool | str = "auto",
+    budget: float | str | None = None,
 ) -> Run:
     """Train a classifier stage by stage; its weights become those of the best epoch of all.
 
@@ -89,6 +90,9 @@ def fine_tune(
             `"auto"` is 1 on a terminal and 2 elsewhere.
         from_logits: Whether the outputs of your own model are logits; `"auto"` tells by its graph
             and by what it says of a few test images, and warns where that is not certain.
+        budget: Time that `plan="auto"` may take: seconds, or a text such as `"90s"`, `"5m"` or
+            `"1h"`. It is a plan, not a limit: fine-tuning gets as many epochs as fit a forecast
+            from the first pass over the images, or none. None leaves it to the plan.
 
     The same call again goes on where a killed one was, in the middle of a plan or an epoch, and
     ends with the same weights to the bit: weights, optimizer, the best epoch, random states and
@@ -131,16 +135,23 @@ def fine_tune(
         cache_dtype=cache_dtype,
         verbose=verbose,
         from_logits=from_logits,
+        budget=budget,
     )
     with directory.claimed(run_dir, resume) as target:
         run = prepared.on(data.check())
         with correcting.put_back_on_failure(model):
             if target is None:
-                return _train(run, run.seen, Progress())
-            if not directory.begin(target, run.noted(), resume):
-                return _in_directory(run, target, save_freq)
-            print(f"{target} holds this run, and it is finished: nothing is trained")
-            return directory.finished(target, model)
+                done = _train(run, run.seen, Progress(), _start(run))
+            elif not directory.begin(target, run.noted(), resume):
+                done = _in_directory(run, target, save_freq)
+            else:
+                print(f"{target} holds this run, and it is finished: nothing is trained")
+                done = directory.finished(target, run.trained)
+            if done.model is model:
+                return done
+            # Its head was put on other blocks: the user's model takes over that graph, too.
+            graph.become(model, done.model)
+            return dataclasses.replace(done, model=model)
 
 
 def _in_directory(run: Prepared, target: Path, save_freq: str | int) -> Run:
@@ -150,21 +161,28 @@ def _in_directory(run: Prepared, target: Path, save_freq: str | int) -> Run:
     seen = directory.note_images(target, run.seen)
     progress = Progress(target / directory.CHECKPOINTS, save_freq)
     with progress.interrupts.caught():
+        before = _start(run)
         if progress.go_on(run.job) and run.job.verbose:
             print(f"Going on with {target}, stage {len(progress.results) + 1}")
-        done = dataclasses.replace(_train(run, seen, progress), run_dir=target)
+        done = dataclasses.replace(_train(run, seen, progress, before), run_dir=target)
         directory.finish(target, done)
         return done
 
 
-def _train(run: Prepared, seen: Seen, progress: Progress) -> Run:
-    """All stages, or those that are left, and the weights of the best epoch."""
-    job, model = run.job, run.model
+def _start(run: Prepared) -> list[Any]:
+    """The values that the model starts with, where the plan compares with them."""
+    return auto.values(run.job.model) if run.compares else []
+
+
+def _train(run: Prepared, seen: Seen, progress: Progress, before: Sequence[Any]) -> Run:
+    """All stages, or those that are left, and the weights of what is best."""
+    job, model = run.job, run.trained
     model.tltoolkit_seen = seen
     note_preparation(model, job.network.preparation)
-    why = _stages(run, progress)
+    why = _stages(run, progress, before)
     progress.best.restore(job.model)
-    correcting.note_priors(model, job, progress.results, progress.best.epoch)
+    # What a head in closed form assumes is what its stage, the first one, does.
+    correcting.note_priors(model, job, progress.results, 0 if before else progress.best.epoch)
     return Run(
         model=model,
         history=joined(progress.histories),
@@ -175,31 +193,26 @@ def _train(run: Prepared, seen: Seen, progress: Progress) -> Run:
         settings=run.settings,
         run_dir=None,
         options=noting.options(job),
+        candidates=progress.candidates,
     )
 
 
-def _stages(run: Prepared, progress: Progress) -> str:
+def _stages(run: Prepared, progress: Progress, before: Sequence[Any]) -> str:
     """Run the stages that are left; why these, which "auto" knows after the first."""
     job, begun = run.job, run.begun
     if job.verbose and job.correction.imbalance != Imbalance():
         print(job.correction)
     if not progress.results and progress.found is None:
-        correcting.start(run.model, job)
-    _run(job, begun, 0, progress)
+        correcting.start(run.trained, job)
+    if run.compares:
+        tunes = run.plan == "auto"
+        return auto.train(job, begun.stages, progress, before, tunes=tunes, budget=run.budget)
+    run_stages(job, begun, 0, progress)
     count, why = len(begun), run.why
     if run.plan == "auto":
         classes = job.train.targets.shape[1]
         more, why = ready.after_head(len(job.train.source) / classes, progress.f1(count - 1))
-        _run(job, more, count, progress)
+        run_stages(job, more, count, progress)
         count += len(more)
-    _run(job, correcting.last_stages(job, begun), count, progress)
+    run_stages(job, correcting.last_stages(job, begun), count, progress)
     return why
-
-
-def _run(job: Job, stages: Iterable[Stage], first: int, progress: Progress) -> None:
-    for number, stage in enumerate(stages, first):
-        if number < len(progress.results):
-            continue
-        if job.verbose:
-            print(f"Stage {number + 1}: {stage.name}, unfreeze={stage.unfreeze!r}")
-        run_stage(correcting.for_stage(job, stage), stage, number, progress)

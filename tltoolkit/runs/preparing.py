@@ -1,7 +1,9 @@
 """What `fine_tune` and its dry run begin with: all arguments checked, nothing changed yet."""
 
 import dataclasses
+import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +16,15 @@ from tltoolkit.data.seen import Seen
 from tltoolkit.imbalance import Correction, Imbalance
 from tltoolkit.model.network import Network
 from tltoolkit.plans.stages import Plan
-from tltoolkit.runs import noting, started
+from tltoolkit.runs import auto, noting, started
 from tltoolkit.training import arguments, correcting, saying
 from tltoolkit.training.caching import Features
 from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job
 from tltoolkit.training.trial import job_of, network_for
+
+UNITS = {"s": 1, "m": 60, "h": 3600}  # in seconds
+WIDENED = ("auto", "solve")  # plans that choose which blocks a head reads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,8 @@ class Prepared:
 
     Attributes:
         model: The user's, not yet changed.
+        trained: The model that trains: the user's, or one that shares its layers and has a head on
+            all blocks.
         network: The view of it that trains.
         data: The images.
         plan: As it was asked for.
@@ -43,9 +50,11 @@ class Prepared:
         storage: Where activations of the frozen part are kept.
         verbose: What it says meanwhile.
         from_logits: Whether outputs are logits, as it was asked.
+        budget: Seconds that "auto" may take, or None.
     """
 
     model: Any
+    trained: Any
     network: Network
     data: ImageData
     plan: str | Plan
@@ -61,6 +70,13 @@ class Prepared:
     storage: Storage
     verbose: int
     from_logits: bool | str
+    budget: float | None
+
+    @property
+    def compares(self) -> bool:
+        """Whether the head is solved, and what comes after it compared with that."""
+        retrains = self.correction.imbalance.adjust == correcting.RETRAIN
+        return self.plan in WIDENED and self.begun.stages[0].solved and not retrains
 
     @cached_property
     def job(self) -> Job:
@@ -120,6 +136,7 @@ def prepare(
     cache_dtype: str,
     verbose: str | int = 0,
     from_logits: bool | str,
+    budget: float | str | None = None,
 ) -> Prepared:
     """Check the arguments of `fine_tune`, which see, without touching model, images or disk."""
     _checks.integer("batch_size", batch_size, 1)
@@ -127,7 +144,10 @@ def prepare(
     level = saying.level(verbose)
     if run_dir is not None:
         _checks.instance("run_dir", run_dir, (str, os.PathLike), "a path or None")
-    network = network_for(model, data, from_logits)
+    seconds = seconds_of(budget, plan)
+    network_for(model, data, from_logits)  # is of the user's model what an error should speak of
+    trained = auto.widened(model) if plan in WIDENED else model
+    network = network_for(trained, data, from_logits)
     begun, why = arguments.plan_of(plan, network)
     correction = correcting.correction_of(imbalance, network, data, begun)
     arguments.check_stages(plan, begun, correction, network, data)
@@ -138,6 +158,7 @@ def prepare(
         network.preparation.to_dict("augment")  # what cannot be stored is found before any work
     return Prepared(
         model=model,
+        trained=trained,
         network=network,
         data=data,
         plan=plan,
@@ -157,4 +178,27 @@ def prepare(
         ),
         verbose=level,
         from_logits=from_logits,
+        budget=seconds,
     )
+
+
+def seconds_of(budget: float | str | None, plan: str | Plan) -> float | None:
+    """A budget in seconds.
+
+    Raises:
+        ValueError: No time, or a plan that does not go by it.
+    """
+    if budget is None:
+        return None
+    if plan != "auto":
+        raise _checks.fail("budget", "left out with other plans than 'auto'", budget)
+    rule = "a number of seconds > 0, or a text such as '90s', '5m' or '1h'"
+    value: Any = budget
+    if isinstance(budget, str):
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", budget.strip())
+        if not found:
+            raise _checks.fail("budget", rule, budget)
+        value = float(found[1]) * UNITS[found[2]]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise _checks.fail("budget", rule, budget)
+    return float(value)

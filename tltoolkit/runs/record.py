@@ -25,6 +25,8 @@ class Run:
         why: One sentence on how the plan was chosen.
         settings: The arguments of the run, as plain data.
         run_dir: Where the run was written, or None.
+        candidates: What `plan="auto"` compared, as a table that prints; empty for other plans and
+            for a run that was read from its directory.
         options: What `fine_tune` was given besides model, data, plan and callbacks, for
             `tl.refit`; empty for a run that was read from its directory.
     """
@@ -38,6 +40,7 @@ class Run:
     settings: Mapping[str, Any]
     run_dir: Path | None
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    candidates: Any = ()
 
     def plot(self) -> Any:
         """The curves of the run as a matplotlib figure; dotted lines part the stages."""

@@ -17,6 +17,7 @@ import psutil
 from tltoolkit.artifacts import artifact
 from tltoolkit.callbacks import training_state
 from tltoolkit.data import ImageData
+from tltoolkit.plans.stages import Plan
 from tltoolkit.training import frozen
 
 FORMAT = 1
@@ -86,11 +87,19 @@ def from_start_of(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, A
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two records in settings, data and versions, in words."""
     found = [
-        *_differences("", old["settings"], new["settings"]),
+        *_differences("", _whole(old["settings"]), new["settings"]),
         *_differences("data", old["data"], new["data"]),
         *_differences("versions", old["versions"], new["versions"]),
     ]
     return [f"{name} was {_short(before)} and is {_short(now)}" for name, before, now in found]
+
+
+def _whole(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Noted settings with those that stages have got since, which had been as their defaults."""
+    plan = settings.get("plan")
+    if not isinstance(plan, dict):
+        return dict(settings)
+    return {**settings, "plan": json.loads(json.dumps(Plan.from_dict(plan).to_dict()))}
 
 
 def listed(found: list[str]) -> str:

@@ -54,15 +54,18 @@ def deal(targets: Floats, groups: Ints, folds: int = FOLDS, seed: int = 0) -> In
     return fold[group]
 
 
+def log_losses(logits: Floats, targets: Floats, multi_label: bool) -> Floats:
+    """(N,) cross-entropy of logits (N, C); the mean over labels where `multi_label`."""
+    if multi_label:
+        return np.asarray((np.logaddexp(0, logits) - targets * logits).mean(1))
+    return np.asarray(-(targets * log_softmax(logits, axis=1)).sum(1))
+
+
 def log_loss(
     logits: Floats, targets: Floats, multi_label: bool, weights: Floats | None = None
 ) -> float:
-    """Mean cross-entropy of logits (N, C); over labels, too, where `multi_label`."""
-    if multi_label:
-        losses = np.logaddexp(0, logits) - targets * logits
-    else:
-        losses = -(targets * log_softmax(logits, axis=1)).sum(1)
-    return float(np.average(losses, weights=weights))
+    """Mean cross-entropy of logits (N, C) in weighted rows."""
+    return float(np.average(log_losses(logits, targets, multi_label), weights=weights))
 
 
 def temperature(

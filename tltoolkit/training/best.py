@@ -33,6 +33,11 @@ class Best:
             self.epoch = epoch
             self.weights = training_state.values(training_state.model_variables(model))
 
+    def take(self, model: Any, epoch: int, logs: Mapping[str, float]) -> None:
+        """Keep a copy of the model's weights as the best, whatever was better by score."""
+        self.score, self.epoch = score(logs), epoch
+        self.weights = training_state.values(training_state.model_variables(model))
+
     def restore(self, model: Any) -> None:
         """Give the model the weights of the best epoch."""
         training_state.assign(training_state.model_variables(model), self.weights)

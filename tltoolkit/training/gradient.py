@@ -75,7 +75,8 @@ def optimizer_of(trainer: Any, task: Task, rate: Callable[[float], Any]) -> Any:
     Args:
         trainer: The model that trains, its freeze plan applied.
         task: The stage.
-        rate: From a variable's factor of `layer_decay` to a learning rate or Keras schedule.
+        rate: From a variable's factor of `layer_decay` and `head_rate` to a learning rate or
+            Keras schedule.
     """
     stage = task.stage
     from_top = list(task.job.network.blocks.values())[::-1]
@@ -87,7 +88,10 @@ def optimizer_of(trainer: Any, task: Task, rate: Callable[[float], Any]) -> Any:
     return optimizers.build(
         stage.optimizer,
         rate,
-        {id(v): stage.layer_decay ** depth[layer] for layer, v in trained},
+        {
+            id(v): stage.layer_decay ** depth[layer] * (1.0 if depth[layer] else stage.head_rate)
+            for layer, v in trained
+        },
         momentum=stage.momentum,
         weight_decay=stage.weight_decay,
         clip_norm=stage.clip_norm,

@@ -2,9 +2,12 @@
 
 import numpy as np
 
+from tltoolkit.model import freezing
+from tltoolkit.plans.stages import Stage
 from tltoolkit.plans.terms import LBFGS
 from tltoolkit.training import closed, objective, probe, saying, scoring
-from tltoolkit.training.job import History, Task
+from tltoolkit.training.closed import Choice
+from tltoolkit.training.job import History, Job, Task, task_of
 from tltoolkit.training.linear import activated, check_stage, l2_of, linear_head
 from tltoolkit.training.progress import Progress
 
@@ -15,14 +18,44 @@ def fit(task: Task, progress: Progress) -> History:
     Raises:
         ValueError: The head is not one dense layer.
     """
-    job = task.job
-    check_stage(job.network, task.stage)
-    dense = linear_head(job.network)
-    assert dense is not None
+    check_stage(task.job.network, task.stage)
     rows, targets = _rows(task)
     held = _held(task)
-    solve = _logistic if task.stage.optimizer == LBFGS else _closed
-    kernel, bias = solve(task, rows, targets, held)
+    if task.stage.optimizer == LBFGS:
+        found = _logistic(task, rows, targets, held)
+    else:
+        found = choice_of(task).on(rows, targets)
+    logs = give(task, *found)
+    if task.job.verbose:
+        print(f"Solved: {saying.values(logs)}", flush=True)
+    progress.best.consider(task.job.model, task.first_epoch, logs)
+    return {name: [value] for name, value in logs.items()}
+
+
+def task_of_head(job: Job, stage: Stage) -> Task:
+    """The task of a run's first stage, which solves the head, on the model as it is now."""
+    plan = freezing.freeze_plan(job.model, job.network.blocks, stage.unfreeze, stage.batch_norm)
+    return task_of(job, stage, 0, 0, plan)
+
+
+def choice_of(task: Task) -> Choice:
+    """The heads in closed form that images which they have not seen speak for."""
+    rows, targets = _rows(task)
+    held, groups, val = _held(task), _groups(task), task.job.val
+    together = np.arange(len(rows)) if groups is None else groups
+    if held is not None and val is not None:
+        own = getattr(val.source, "groups", None)
+        # No group lies in two splits, so that numbers which follow are those of new groups.
+        _, together = np.unique(together, return_inverse=True)
+        _, later = np.unique(np.arange(len(held[0])) if own is None else own, return_inverse=True)
+        together = np.concatenate([together, later + together.max() + 1])
+    return closed.choose(task, rows, targets, together, held)
+
+
+def give(task: Task, kernel: np.ndarray, bias: np.ndarray) -> dict[str, float]:
+    """Give the head a kernel (F, C) and a bias (C,) for the training classes; its scores."""
+    job, dense = task.job, linear_head(task.job.network)
+    assert dense is not None
     offsets = job.correction.offsets
     bias = bias if offsets is None else bias - offsets
     kernel, bias = (job.network.per_output(part, job.multi_label) for part in (kernel, bias))
@@ -34,13 +67,42 @@ def fit(task: Task, progress: Progress) -> History:
         said = activated(job.network, features @ kernel + bias)
         return scoring.scores(task, loss, said, targets, prefix)
 
-    logs = scores(rows, targets, "")
+    held = _held(task)
+    return scores(*_rows(task), "") | ({} if held is None else scores(*held, "val_"))
+
+
+def on_training(task: Task, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias of the chosen heads, solved on the training images."""
+    return choice.on(*_rows(task))
+
+
+def on_all(task: Task, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias of the chosen heads, solved on training and validation images together."""
+    rows, held = _rows(task), _held(task)
     if held is not None:
-        logs |= scores(*held, "val_")
-    if job.verbose:
-        print(f"Solved: {saying.values(logs)}", flush=True)
-    progress.best.consider(job.model, task.first_epoch, logs)
-    return {name: [value] for name, value in logs.items()}
+        rows = np.concatenate([rows[0], held[0]]), np.concatenate([rows[1], held[1]])
+    return choice.on(*rows)
+
+
+def held_out_f1(task: Task, choice: Choice) -> float:
+    """Macro F1 of what the chosen heads say of images that they have not seen; NaN for none."""
+    targets, held = _rows(task)[1], _held(task)
+    if held is not None:
+        targets = np.concatenate([targets, held[1]])
+    said = np.isfinite(choice.held_out).all(1)
+    if not said.any():
+        return float("nan")
+    logits = choice.held_out[said]
+    per_output = task.job.network.per_output(logits, task.job.multi_label)
+    outputs = activated(task.job.network, per_output)
+    return scoring.macro_f1(task, outputs, targets[: len(said)][said])["f1_macro"]
+
+
+def validated(task: Task, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (M, C) of the validation images, and their targets."""
+    held = _held(task)
+    assert held is not None  # asked for only where there are some
+    return held[0] @ kernel + bias, held[1]
 
 
 def _rows(task: Task) -> tuple[np.ndarray, np.ndarray]:
@@ -88,18 +150,3 @@ def _logistic(
         groups=None if made_up else _groups(task),
     )
     return found.kernel, found.bias
-
-
-def _closed(
-    task: Task, rows: np.ndarray, targets: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel (F, C) and bias (C,) by closed forms, chosen on all images, solved on these."""
-    groups, val = _groups(task), task.job.val
-    together = np.arange(len(rows)) if groups is None else groups
-    if held is not None and val is not None:
-        own = getattr(val.source, "groups", None)
-        # No group lies in two splits, so that numbers which follow are those of new groups.
-        _, together = np.unique(together, return_inverse=True)
-        _, later = np.unique(np.arange(len(held[0])) if own is None else own, return_inverse=True)
-        together = np.concatenate([together, later + together.max() + 1])
-    return closed.choose(task, rows, targets, together, held).on(rows, targets)

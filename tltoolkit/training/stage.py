@@ -1,13 +1,14 @@
 """One stage: freeze, compute what stays frozen, fit, check that nothing else changed."""
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from tltoolkit.layers import graph
 from tltoolkit.model import freezing
 from tltoolkit.plans.stages import AUTO, Stage
-from tltoolkit.training import frozen, gradient, solving, sweep
+from tltoolkit.training import correcting, frozen, gradient, solving, sweep
 from tltoolkit.training.best import best_epoch
 from tltoolkit.training.job import Job, Task, task_of
 from tltoolkit.training.progress import Progress, variable_paths
@@ -16,6 +17,16 @@ from tltoolkit.training.result import StageResult
 # Of a stage that asks for "auto" where no rate could be found, by what it unfreezes.
 FALLBACK_RATES = {freezing.HEAD: 1e-3}
 FALLBACK_RATE = 1e-4
+
+
+def run_stages(job: Job, stages: Iterable[Stage], first: int, progress: Progress) -> None:
+    """Train the stages that are left, the first of them numbered `first`."""
+    for number, stage in enumerate(stages, first):
+        if number < len(progress.results):
+            continue
+        if job.verbose:
+            print(f"Stage {number + 1}: {stage.name}, unfreeze={stage.unfreeze!r}")
+        run_stage(correcting.for_stage(job, stage), stage, number, progress)
 
 
 def run_stage(job: Job, stage: Stage, number: int, progress: Progress) -> None:
