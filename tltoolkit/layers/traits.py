@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tltoolkit.layers import graph
+from tltoolkit.layers import graph, private
 
 # Modules whose layers keep a `SeedGenerator` where they draw random numbers.
 KNOWN = ("keras", "tltoolkit")
@@ -24,7 +24,7 @@ _DRAWS = re.compile("Random|Rng|Multinomial|TruncatedNormal|SampleDistorted|PyFu
 
 def generators(layer: Any) -> list[Any]:
     """The seed generators of a layer or model, each once, under whatever name it keeps them."""
-    found = [g for inner in graph.layers_inside(layer) for g in inner._seed_generators]
+    found = [g for inner in graph.layers_inside(layer) for g in private.seed_generators(inner)]
     return list({id(generator): generator for generator in found}.values())
 
 
@@ -68,7 +68,7 @@ def self_changing(layer: Any) -> Iterator[Any]:
     """
     for inner in graph.layers_inside(layer):
         norm = isinstance(inner, keras.layers.BatchNormalization)
-        if inner._non_trainable_variables and not norm and not inner._seed_generators:
+        if private.own_state(inner) and not norm and not private.seed_generators(inner):
             yield inner
 
 
@@ -109,7 +109,7 @@ def _training_call(node: graph.Node) -> Callable[..., Any]:
     keys = [id(tensor) for tensor in node.inputs]
 
     def call(*values: Any) -> Any:
-        args, kwargs = node.call.arguments.fill_in(dict(zip(keys, values, strict=True)))
+        args, kwargs = node.arguments(dict(zip(keys, values, strict=True)))
         return node.layer(*args, **{**kwargs, "training": True})
 
     return call

@@ -30,7 +30,7 @@ def find_blocks(model: Any) -> dict[str, tuple[str, ...]]:
     seen: set[int] = set()
     for start, end in pairwise([0, *ends, head, len(order)]):
         # A layer that is called twice belongs to the block of its first call.
-        calls = [n.layer for n in order[start:end] if not n.call.is_input]
+        calls = [n.layer for n in order[start:end] if not n.is_input]
         own = {id(layer): labels[id(layer)] for layer in calls if id(layer) not in seen}
         seen.update(own)
         if own:
