@@ -31,6 +31,7 @@ def flat(model: Any) -> Any:
     A model that is flat already comes back as it is.
     """
     if any(is_functional(node.layer) for node in nodes(model)):
+        # Its layers lie side by side, but blocks, plans and checkpoints know them by their paths.
         made = insert(model, {})
         made.tltoolkit_labels = _Labels(labels(model))
         return made
@@ -75,8 +76,10 @@ def paths(model: Any) -> dict[int, str]:
     """
     count, known = Counter(v.path for v in model.variables), labels(model)
     found = {id(v): v.path for v in model.variables}
+    # Of the layers that hold a variable the outermost comes first, whose name begins its path.
     placed: set[int] = set()
     for _, layer in _inside(model):
+        # Those of a nested model are its layers', which have their turn.
         for v in () if is_functional(layer) else getattr(layer, "variables", ()):
             if count[v.path] > 1 and id(v) not in placed:
                 placed.add(id(v))
@@ -114,6 +117,8 @@ def insert(model: Any, after: Mapping[str, Callable[[Any], Any]]) -> Any:
         model: Functional; nested models are looked into.
         after: Layer name -> what to do with its output, such as a new Keras layer.
     """
+    # Not `keras.models.clone_model(call_function=)`: in Keras 3.15 it leaves nested models nested,
+    # so that nothing could be cut or frozen in them, and never calls it within a Sequential.
     inner = private.functional(model)
     outputs = _rerun(inner, inner.inputs, after)
     return _connected(
@@ -160,6 +165,7 @@ def cuts(model: Any) -> Iterator[tuple[int, Any]]:
     """
     order = nodes(model)
     last_use = {id(t): i for i, node in enumerate(order) for t in node.inputs}
+    # Outputs are in use to the end, so that none is passed by beside a cut.
     last_use |= {id(t): len(order) for t in model.outputs}
     alive: dict[int, Any] = {}
     for i, node in enumerate(order):
@@ -189,6 +195,7 @@ def _inside(
 
 
 def _connected(inputs: Any, outputs: Any, name: str | None = None) -> Any:
+    # By the tensors, as Keras goes: layers inside others may share names and do no harm.
     with distinct_names(_made_by(keras.tree.flatten(outputs))):
         return keras.Model(inputs, outputs, name=name)
 
@@ -224,7 +231,7 @@ def _free(name: str, taken: set[str]) -> str:
     number, tried = 1, name
     while tried in taken:
         number += 1
-        tried = f"{name}#{number}"
+        tried = f"{name}#{number}"  # not "_", with which Keras numbers its own
     return tried
 
 
@@ -237,9 +244,10 @@ def _rerun(model: Any, inputs: list[Any], after: Mapping[str, Callable[[Any], An
     values = dict(zip(map(id, model.inputs), inputs, strict=True))
     for node in nodes(model):
         if node.is_input:
-            continue
+            continue  # its tensor is among `inputs`
         args, kwargs = node.arguments(values)
         if (inner := private.functional(node.layer)) is not None:
+            # Its `training=` is left out, which `fit` overrides anyway (Keras 3.15).
             made = _rerun(inner, keras.tree.flatten(args), after)
         else:
             made = keras.tree.flatten(node.layer(*args, **kwargs))

@@ -131,7 +131,7 @@ def start_fit_at(model: Any, epoch: int | None) -> None:
 def global_seed_generator() -> Any:
     """The generator behind `keras.random` without a seed, or None before it is first used.
 
-    `keras.utils.set_random_seed` replaces it; nothing public reads it or puts it back.
+    `keras.utils.set_random_seed` drops it; nothing public reads it or puts it back.
     """
     from keras.src.backend.common import global_state
     from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR

@@ -18,6 +18,7 @@ def same_random_state() -> Iterator[None]:
     try:
         yield
     finally:
+        # The generator itself too, which `keras.utils.set_random_seed` drops.
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
         private.set_global_seed_generator(seeds)

@@ -79,6 +79,7 @@ def still_while_frozen(layer: Any) -> None:
     `trainable=False`, and so do layers that follow its example.
     """
     call = layer.call
+    # Every stage freezes anew, and the wrappers would pile up.
     if getattr(call, "still_while_frozen", False):
         return
 
@@ -88,12 +89,14 @@ def still_while_frozen(layer: Any) -> None:
         return call(*args, **kwargs)
 
     held.still_while_frozen = True  # type: ignore[attr-defined]
+    # On this one layer alone: its class is Keras' or the user's, and serves other models.
     layer.call = held
 
 
 def _draws(node: graph.Node) -> bool:
     """Whether a call draws random numbers, by what it puts into a graph; if unknown, it does."""
     try:
+        # What the layer assigns when it is called stays in the scope.
         with keras.StatelessScope():
             traced = tf.function(_training_call(node), autograph=False).get_concrete_function(
                 *(tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in node.inputs)
@@ -101,6 +104,7 @@ def _draws(node: graph.Node) -> bool:
     except Exception:  # whatever a user's code may raise
         return True
     told = traced.graph.as_graph_def()
+    # A `tf.function` or a condition within the layer has its operations in the library alone.
     functions = [node for function in told.library.function for node in function.node_def]
     return any(_DRAWS.search(operation.op) for operation in (*told.node, *functions))
 

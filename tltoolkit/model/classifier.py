@@ -18,7 +18,7 @@ from tltoolkit.model import head as heads
 from tltoolkit.model.discovery import find_blocks
 from tltoolkit.model.head import Head
 
-LOGITS = "logits"
+LOGITS = "logits"  # the layer by whose name the scores before the activation are found
 # Pixels on a side from which a single batch would not fit any memory.
 LARGEST = 4096
 
