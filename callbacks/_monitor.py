@@ -25,7 +25,6 @@ def direction(model: Any, monitor: str, mode: str) -> str:
     if monitor.removeprefix("val_").startswith(HIGHER_IS_BETTER) and not _is_metric(model, monitor):
         return "max"
     # Two made-up epochs through Keras' own callback show which way it compares.
-    # With patience, so that it never gets to tell the model to stop.
     probe = keras.callbacks.EarlyStopping(monitor, patience=9)
     probe.set_model(model)
     probe.on_train_begin()
@@ -34,21 +33,14 @@ def direction(model: Any, monitor: str, mode: str) -> str:
     return "max" if probe.best == 1.0 else "min"
 
 
-class FiniteBest:
-    """Mixed into Keras' callbacks that watch a value: NaN and inf are never the best.
+def set_monitor_op(callback: Any) -> None:
+    """Set `monitor_op` and the sign of `min_delta` as Keras' own callbacks do.
 
-    The names are private ones of Keras (3.15.1), whose own code and subclasses call them.
+    Subclasses of theirs compare by the two.
     """
-
-    def _set_monitor_op(self: Any) -> None:
-        """Set `monitor_op` and the sign of `min_delta`, by which subclasses of Keras' compare."""
-        falls = direction(self.model, self.monitor, self.mode) == "min"
-        self.monitor_op = keras.ops.less if falls else keras.ops.greater
-        self.min_delta = -abs(self.min_delta) if falls else abs(self.min_delta)
-
-    def _is_improvement(self: Any, monitor_value: float, reference_value: float | None) -> bool:
-        finite = math.isfinite(monitor_value)
-        return finite and bool(super()._is_improvement(monitor_value, reference_value))  # type: ignore[misc]
+    falls = direction(callback.model, callback.monitor, callback.mode) == "min"
+    callback.monitor_op = keras.ops.less if falls else keras.ops.greater
+    callback.min_delta = -abs(callback.min_delta) if falls else abs(callback.min_delta)
 
 
 def number(monitor: str, value: Any) -> float:
@@ -62,6 +54,16 @@ def number(monitor: str, value: Any) -> float:
         rule = "a name with one number per epoch; F1Score and its like need average='macro'"
         raise _checks.fail("monitor", f"{rule}. {monitor} has {values.size}", monitor)
     return float(values.item())
+
+
+def beats(callback: Any, value: float, reference: float | None) -> bool:
+    """Whether a callback's value is better, by its `monitor_op` and the `min_delta` that it has.
+
+    Those are Keras' public names, so that a subclass may set them. NaN and inf never are better.
+    """
+    if not math.isfinite(value):
+        return False
+    return reference is None or bool(callback.monitor_op(value - callback.min_delta, reference))
 
 
 def improved(value: float, best: float | None, mode: str, min_delta: float = 0.0) -> bool:

@@ -7,11 +7,11 @@ from typing import Any
 import keras
 
 from tltoolkit import _checks
-from tltoolkit.callbacks._monitor import FiniteBest, direction, improved, number
+from tltoolkit.callbacks._monitor import beats, direction, improved, number, set_monitor_op
 from tltoolkit.callbacks.stopping import StoppingCriterion
 
 
-class EarlyStopping(FiniteBest, keras.callbacks.EarlyStopping):
+class EarlyStopping(keras.callbacks.EarlyStopping):
     """`keras.callbacks.EarlyStopping` with more ways to decide, and an answer to why.
 
     The first eight arguments, their defaults and what they do are Keras' own, with one
@@ -132,11 +132,9 @@ class EarlyStopping(FiniteBest, keras.callbacks.EarlyStopping):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compare, remember the best, and stop if a rule says so."""
-        # Not before: Keras knows the metrics of a model once it has seen a batch.
         if self.monitor_op is None:
-            self._set_monitor_op()
+            set_monitor_op(self)
         if not self._directions:
-            # Asked of the comparison itself, which a subclass may have set.
             first = "min" if self.monitor_op(0.0, 1.0) else "max"
             others = zip(self.monitors[1:], self.modes[1:], strict=True)
             self._directions = [first, *(direction(self.model, *other) for other in others)]
@@ -150,7 +148,6 @@ class EarlyStopping(FiniteBest, keras.callbacks.EarlyStopping):
             self._remember_errors(logs or {})
         if self._fired_epoch is None and epoch + 1 >= self.min_epochs:
             self._ask_rules(epoch, better)
-        # A rule that fired is not asked again: the extra epochs are counted from it.
         if self._fired_epoch is not None and epoch >= self._fired_epoch + self.extra_epochs:
             self.stopped_epoch = epoch
             self.model.stop_training = True
@@ -188,13 +185,12 @@ class EarlyStopping(FiniteBest, keras.callbacks.EarlyStopping):
             if self.restore_best_weights:
                 self.best_weights = self.model.get_weights()
             self._extend_patience(epoch, before)
-        # As in Keras, the patience starts anew only with what beats the baseline.
         if any(better[1:]) or (better[0] and self._beats_baseline()):
             self.wait = 0
         return any(better)
 
     def _beats_baseline(self) -> bool:
-        return self.baseline is None or self._is_improvement(self._mean(0), self.baseline)
+        return self.baseline is None or beats(self, self._mean(0), self.baseline)
 
     def _improves(self, index: int, given: float | None) -> bool:
         value = math.nan if given is None else number(self.monitors[index], given)
@@ -203,7 +199,7 @@ class EarlyStopping(FiniteBest, keras.callbacks.EarlyStopping):
         self._recent[index] = [*self._recent[index], value][-self.smooth :]
         mean, best = self._mean(index), self._bests[index]
         if index == 0:
-            better = self._is_improvement(mean, best)
+            better = beats(self, mean, best)
         else:
             better = improved(mean, best, self._directions[index], abs(self.min_delta))
         if better:
@@ -232,7 +228,6 @@ class EarlyStopping(FiniteBest, keras.callbacks.EarlyStopping):
             self._training_errors.append(float(logs[name] if falls else 1 - logs[name]))
 
     def _ask_rules(self, epoch: int, better: bool) -> None:
-        # `epoch > 0` is Keras' too: with patience 0 the first epoch stops nothing.
         asks_patience = self.criterion is None or self.patience > 0
         if asks_patience and not better and self.wait >= self._patience_now and epoch > 0:
             self._fired_epoch = epoch
@@ -247,7 +242,6 @@ class EarlyStopping(FiniteBest, keras.callbacks.EarlyStopping):
             self._why = f"epoch {epoch + 1}: {self.criterion} fired"
 
 
-# What `_reset` sets, without what the model and the end of training give anew.
 _STATE = (
     "wait",
     "stopped_epoch",

@@ -1,12 +1,15 @@
 """Lower the learning rate when validation stands still, whatever else sets the rate."""
 
+import logging
 import warnings
 from typing import Any
 
 import keras
+import numpy as np
 
-from tltoolkit.callbacks._monitor import FiniteBest, number
+from tltoolkit.callbacks._monitor import beats, number, set_monitor_op
 from tltoolkit.callbacks._optimizers import has_schedule, optimizers_of, rate_names, rate_of
+from tltoolkit.layers import private
 
 
 @keras.saving.register_keras_serializable("tltoolkit")
@@ -39,7 +42,7 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["scale"])
 
 
-class ReduceLROnPlateau(FiniteBest, keras.callbacks.ReduceLROnPlateau):
+class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
     """`keras.callbacks.ReduceLROnPlateau` that works with every schedule.
 
     After `patience` epochs without an improvement by more than `min_delta`:
@@ -66,10 +69,9 @@ class ReduceLROnPlateau(FiniteBest, keras.callbacks.ReduceLROnPlateau):
         """Start afresh; make the schedules of the optimizer scalable."""
         super().on_train_begin(logs)
         for optimizer in optimizers_of(self.model):
-            schedule = optimizer._learning_rate
+            schedule = private.rate_source(optimizer)
             if has_schedule(optimizer) and not isinstance(schedule, ScaledSchedule):
                 optimizer.learning_rate = ScaledSchedule(schedule)
-                # A step traced in an earlier fit has the schedule without the scale in it.
                 self.model.make_train_function(force=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -77,10 +79,9 @@ class ReduceLROnPlateau(FiniteBest, keras.callbacks.ReduceLROnPlateau):
         logs = {} if logs is None else logs
         optimizers = optimizers_of(self.model)
         for name, optimizer in zip(rate_names(optimizers), optimizers, strict=True):
-            # Before it is reduced: the logs tell the rate that this epoch was trained with.
             logs.setdefault(name, rate_of(optimizer))
         if self.monitor_op is None:
-            self._set_monitor_op()
+            set_monitor_op(self)
         if self.monitor not in logs:
             warnings.warn(
                 f"ReduceLROnPlateau watches `{self.monitor}`, which is not in the logs: "
@@ -92,7 +93,7 @@ class ReduceLROnPlateau(FiniteBest, keras.callbacks.ReduceLROnPlateau):
 
     def get_state(self) -> dict[str, Any]:
         """All that changes while training runs."""
-        schedules = [o._learning_rate for o in optimizers_of(self.model)]
+        schedules = [private.rate_source(one) for one in optimizers_of(self.model)]
         scaled = [s.get_config() for s in schedules if isinstance(s, ScaledSchedule)]
         counters = {name: getattr(self, name) for name in ("best", "wait", "cooldown_counter")}
         return {**counters, "scales": [config["scale"] for config in scaled]}
@@ -101,7 +102,7 @@ class ReduceLROnPlateau(FiniteBest, keras.callbacks.ReduceLROnPlateau):
         """Go on from what `get_state` gave."""
         for name in ("best", "wait", "cooldown_counter"):
             setattr(self, name, state[name])
-        schedules = [o._learning_rate for o in optimizers_of(self.model)]
+        schedules = [private.rate_source(one) for one in optimizers_of(self.model)]
         scaled = [s for s in schedules if isinstance(s, ScaledSchedule)]
         for schedule, scale in zip(scaled, state["scales"], strict=True):
             schedule.scale.assign(scale)
@@ -110,7 +111,7 @@ class ReduceLROnPlateau(FiniteBest, keras.callbacks.ReduceLROnPlateau):
         if self.in_cooldown():
             self.cooldown_counter -= 1
             self.wait = 0
-        if self._is_improvement(value, self.best):
+        if beats(self, value, self.best):
             self.best = value
             self.wait = 0
         elif not self.in_cooldown():
@@ -121,29 +122,29 @@ class ReduceLROnPlateau(FiniteBest, keras.callbacks.ReduceLROnPlateau):
 
     def _reduce(self, epoch: int, optimizers: list[Any]) -> bool:
         """Lower every rate that is above `min_lr`; whether there was one."""
-        reduced = False
-        for optimizer in optimizers:
-            name = optimizer.name if len(optimizers) > 1 else ""
-            # Keras' own arithmetic and message (private, as in 3.15.1), through `_Rate`.
-            reduced |= self._reduce_optimizer_lr(_Rate(optimizer), epoch, name)
-        return reduced
+        # Optimizers keep the rate in float32, where a `min_lr` may be a little less or more.
+        above = [one for one in optimizers if rate_of(one) > np.float32(self.min_lr)]
+        for optimizer in above:
+            rate = max(rate_of(optimizer) * self.factor, self.min_lr)
+            _set_rate(optimizer, rate)
+            if self.verbose > 0:
+                name = f" {optimizer.name}" if len(optimizers) > 1 else ""
+                _say(f"ReduceLROnPlateau reducing{name} learning rate to {rate}.", epoch)
+        return bool(above)
 
 
-class _Rate:
-    """The rate of an optimizer as Keras reads and sets it, through a schedule too."""
+def _set_rate(optimizer: Any, rate: float) -> None:
+    if has_schedule(optimizer):
+        scale = private.rate_source(optimizer).scale
+        scale.assign(scale * (rate / rate_of(optimizer)))
+    else:
+        optimizer.learning_rate = rate
 
-    def __init__(self, optimizer: Any) -> None:
-        self.optimizer = optimizer
 
-    @property
-    def learning_rate(self) -> float:
-        return rate_of(self.optimizer)
-
-    @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        if has_schedule(self.optimizer):
-            scale = self.optimizer._learning_rate.scale
-            # `min_lr` bounds the rate, which is the scale times the schedule of this moment.
-            scale.assign(scale * (value / self.learning_rate))
-        else:
-            self.optimizer.learning_rate = value
+def _say(text: str, epoch: int) -> None:
+    """As Keras says it: on a line of its own beside the progress bar, or in its log."""
+    said = f"\nEpoch {epoch + 1}: {text}"
+    if keras.config.is_interactive_logging_enabled():
+        print(said)
+    else:
+        logging.getLogger("absl").info(said)

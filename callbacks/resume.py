@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tltoolkit import _checks
 from tltoolkit.callbacks import checkpoint, training_state
+from tltoolkit.layers import private
 
 
 class Resume(keras.callbacks.Callback):
@@ -141,8 +142,7 @@ class Resume(keras.callbacks.Callback):
         done = found["stopped"] or found["epoch"] >= self.params["epochs"]
         self._epoch, self._step = found["epoch"], found["step"]
         self._history = found["history"]
-        # The way Keras' BackupAndRestore tells fit where to start; cleared as soon as it is read.
-        self.model._initial_epoch = self.params["epochs"] if done else found["epoch"]
+        private.start_fit_at(self.model, self.params["epochs"] if done else found["epoch"])
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Note the epoch; in the first one, put back what `fit` has reset in the meantime."""
@@ -253,8 +253,7 @@ class Resume(keras.callbacks.Callback):
     def _put_back_last(self, found: dict[str, Any]) -> None:
         """The history, which Keras empties after `on_train_begin`; and `fit`'s start, used up."""
         self._found = None
-        # Left set, a later `fit(epochs=n)` would train too few (Keras 3.15.1).
-        self.model._initial_epoch = None
+        private.start_fit_at(self.model, None)
         history = self.model.history
         for epoch, logs in found["history"]:
             history.on_epoch_end(epoch, logs)

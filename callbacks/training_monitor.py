@@ -262,7 +262,7 @@ def _probe(model: Any) -> Any:
     if not graph.is_functional(model):
         return None
     # Not `layer.output`: a layer may belong to another model too, and be called there as well.
-    calls = [node for node in graph.nodes(model) if not node.call.is_input]
+    calls = [node for node in graph.nodes(model) if not node.is_input]
     names = graph.labels(model)
     single = {names[id(n.layer)]: n.outputs[0] for n in calls if len(n.outputs) == 1}
     # A Sequential has no `input` of its own before it is called.

@@ -7,11 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tltoolkit.layers import private
+
 # Keras' own callbacks that have a state worth keeping.
 KERAS_STATE = {
     keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
     keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
-    keras.callbacks.ModelCheckpoint: ("best", "_batches_seen_since_last_saving"),
+    keras.callbacks.ModelCheckpoint: ("best", private.MODEL_CHECKPOINT_COUNTER),
 }
 
 

@@ -1,11 +1,14 @@
 """Who may import whom, how long files and functions are, and what `import tltoolkit` costs."""
 
 import ast
+import functools
 import graphlib
 import importlib
+import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -137,3 +140,148 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_the_version_is_that_of_the_package() -> None:
     metadata = importlib.import_module("importlib.metadata")
     assert metadata.version("tltoolkit") == tltoolkit.__version__
+
+
+# What stands with an underscore and is public all the same, or has no other form: named tuples'
+# methods, and the flags of a parser of argparse.
+STANDARD = {"_replace", "_fields", "_actions"}
+# Code that the two frameworks export nowhere.
+INSIDE = re.compile(r"keras\.src|keras\._|tensorflow\.(python|core)|tf\.(python|core|__internal__)")
+PRIVATE = ROOT / "tltoolkit" / "layers" / "private.py"
+others = pytest.mark.parametrize("path", [p for _, p in modules() if p != PRIVATE], ids=str)
+
+
+def is_private(name: object) -> bool:
+    return isinstance(name, str) and re.fullmatch(r"_[A-Za-z]\w*", name) is not None
+
+
+def defined(source: str) -> set[str]:
+    """The private names that a module gives to what is its own."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+    return {name for name in names if is_private(name)}
+
+
+def taken(source: str, own: Set[str], known: Set[str] = frozenset()) -> list[str]:
+    """What a module uses that others keep to themselves.
+
+    `own` are private names that may be asked of self, cls and super(), `known` are names that
+    may not even stand in a text, as for `getattr`.
+    """
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Attribute(value=asked, attr=name) if is_private(name):
+                mine = ast.unparse(asked) in ("self", "cls", "super()") and name in own
+                found += [] if mine or name in STANDARD else [ast.unparse(node)]
+            case ast.Attribute() if INSIDE.fullmatch(ast.unparse(node)):
+                found.append(ast.unparse(node))
+            case ast.ImportFrom(module=str(module), names=names):
+                full = [f"{module}.{alias.name}" for alias in names]
+                found += [
+                    name for name in full if not name.startswith("tltoolkit.") and hidden(name)
+                ]
+            case ast.Import(names=names):
+                found += [alias.name for alias in names if hidden(alias.name)]
+            case ast.Call(func=ast.Name("getattr" | "setattr" | "hasattr" | "delattr")):
+                asked, name = node.args[0], getattr(node.args[1], "value", None)
+                mine = ast.unparse(asked) in ("self", "cls") and name in own
+                found += [ast.unparse(node)] if is_private(name) and not mine else []
+            case ast.Constant(value=str(text)) if text in known:
+                found.append(text)
+    return found
+
+
+def hidden(module: str) -> bool:
+    return INSIDE.match(module) is not None or any(map(is_private, module.split(".")))
+
+
+@functools.cache
+def own_names() -> Set[str]:
+    return set().union(*(defined(path.read_text()) for _, path in modules() if path != PRIVATE))
+
+
+@functools.cache
+def known_names() -> Set[str]:
+    """Those that `layers/private.py` deals with, as attributes or in texts."""
+    nodes = list(ast.walk(ast.parse(PRIVATE.read_text())))
+    names = {getattr(node, "attr", getattr(node, "value", None)) for node in nodes}
+    return {name for name in names if is_private(name)}
+
+
+def test_the_private_parts_are_known() -> None:
+    assert {"_nodes_by_depth", "_learning_rate", "_functional", "_layers"} <= known_names()
+    assert "_batches_seen_since_last_saving" in known_names()
+
+
+@others
+def test_private_parts_of_others_stand_in_one_module(path: Path) -> None:
+    assert taken(path.read_text(), own_names(), known_names()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "layer._layers",
+        "self.model._initial_epoch = 3",
+        "super()._is_improvement(1, 2)",
+        "self._model.name",
+        "getattr(model, '_functional', None)",
+        "setattr(self.model, '_own', 1)",
+        "NAMES = ('best', '_batches_seen')",
+        "import keras.src.saving",
+        "from keras.src import ops",
+        "from keras import src",
+        "from tensorflow.python.framework import op_def_registry",
+        "from tensorflow.core.framework import types_pb2",
+        "from keras import _tf_keras",
+        "keras.src.ops.relu",
+        "tf.__internal__.tracking",
+    ],
+)
+def test_a_private_part_would_be_found(line: str) -> None:
+    assert taken(line, {"_own"}, {"_batches_seen"})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "self._own = 1",
+        "getattr(self, '_own')",
+        "super()._own()",
+        "row._replace(x=1)",
+        "from tltoolkit.callbacks import _monitor",
+        "from tltoolkit import _checks",
+        "name + '_relu'",
+        "keras.ops.relu(layer.__class__)",
+        "import tensorflow as tf",
+    ],
+)
+def test_what_is_ones_own_is_not(line: str) -> None:
+    assert not taken(line, {"_own"}, {"_batches_seen"})
+
+
+@pytest.mark.parametrize("name", [name for name, path in modules() if path.stem != "__main__"])
+def test_no_class_puts_its_own_in_place_of_a_private_part_of_keras(name: str) -> None:
+    for own in vars(importlib.import_module(name)).values():
+        if inspect.isclass(own) and own.__module__ == name:
+            bases = [
+                b for b in own.__mro__ if b.__module__.split(".")[0] in ("keras", "tensorflow")
+            ]
+            theirs = {part for base in bases for part in vars(base) if is_private(part)}
+            assert not theirs & set(vars(own)), own
+
+
+def test_the_module_of_private_parts_loads_no_framework() -> None:
+    code = """
+import sys
+import tltoolkit.layers.private
+print({"keras", "tensorflow"} & set(sys.modules))
+"""
+    assert run(code).stdout.strip() == "set()"

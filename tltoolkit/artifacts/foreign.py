@@ -10,10 +10,6 @@ from typing import Any
 import h5py
 import keras
 import tensorflow as tf
-from keras.src.backend.common import global_state
-from keras.src.saving import saving_lib
-from keras.src.saving.saving_lib import H5IOStore
-from keras.src.saving.serialization_lib import SafeModeScope
 
 from tltoolkit import _checks
 from tltoolkit.artifacts import verified
@@ -22,6 +18,7 @@ from tltoolkit.augment import Preparation
 from tltoolkit.augment.preparation import agreed
 from tltoolkit.evaluation import Decision
 from tltoolkit.files import reading
+from tltoolkit.layers import private
 from tltoolkit.model.classifier import note_preparation
 
 # Keras layers that hold code or run a graph from elsewhere.
@@ -78,8 +75,7 @@ def load(
             noted = verified.preparation(archive)
             with archive.open("model.weights.h5") as member, h5py.File(member) as file:
                 stored = [array.shape for array in _model_arrays(file)]
-        # Keras' own `safe_mode=True` gives way to what the process has opted for.
-        with SafeModeScope(safe_mode=True):
+        with private.safe_mode():
             verified.compare_shapes(_stored_by(config), stored)
             model = keras.saving.load_model(source, compile=False, safe_mode=True)
     except _DAMAGE as error:
@@ -147,39 +143,15 @@ def _model_arrays(file: h5py.File) -> Iterator[h5py.Dataset]:
             yield array
 
 
-class _Shapes(H5IOStore):
-    """Takes the place of the file that Keras writes, and notes the shapes alone."""
-
-    def __init__(self) -> None:
-        self.parts: list[dict[str, Any]] = []
-
-    def __bool__(self) -> bool:
-        return True
-
-    def make(self, path: str, metadata: Any = None) -> dict[str, Any]:
-        """Where a layer puts its arrays."""
-        self.parts.append({})
-        return self.parts[-1]
-
-    def shapes(self) -> list[tuple[int, ...]]:
-        """Of all arrays."""
-        return [tuple(array.shape) for part in self.parts for array in part.values()]
-
-
 def _stored_by(config: dict[str, Any]) -> list[tuple[int, ...]]:
-    """The shapes that Keras stores of the model of a configuration, which gets no values.
-
-    They are not those of its variables: LoRA's are merged, a wrapper's stored twice.
-    """
-    store = _Shapes()
+    """The shapes that Keras stores of the model of a configuration, which gets no values."""
     try:
         # Within a graph the values that a layer merges are symbols.
         with tf.Graph().as_default(), keras.StatelessScope(initialize_variables=False):
             model = keras.saving.deserialize_keras_object(
                 {**config, "compile_config": None}, safe_mode=True
             )
-            saving_lib._save_state(model, store, None, "", set())
-        shapes = store.shapes()
+            shapes = private.stored_shapes(model)
         held, stored = (
             sum(map(math.prod, of)) for of in ([v.shape for v in model.variables], shapes)
         )
@@ -187,5 +159,4 @@ def _stored_by(config: dict[str, Any]) -> list[tuple[int, ...]]:
             raise ValueError(f"its variables take {held} numbers, of which {stored} are stored")
         return shapes
     finally:
-        # Keras lists them to give them values later, which nobody will need.
-        global_state.set_global_attribute("uninitialized_variables", [])
+        private.forget_variables_without_values()

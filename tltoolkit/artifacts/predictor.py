@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,8 @@ from tltoolkit.model.network import Network, network_of
 Image = str | Path | bytes | PIL.Image.Image | np.ndarray
 # Batches being decoded beyond the one in the model: enough for a slow file, little to hold.
 AHEAD = 2
+
+Decide = Callable[[np.ndarray], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,27 +159,32 @@ class Predictor:
         _checks.integer("batch_size", batch_size, 1)
         network = self.network
         makers = versions_of(network, pipeline, views)
-        asked = self
+        decide = self.decision.decide
         if prior is not None:
-            decision = shifted(self.decision, network.settings, prior)
-            asked = replace(self, decision=decision)  # type: ignore[arg-type] # decides alike
+            decide = shifted(self.decision, network.settings, prior).decide
         batches = _decoded(images, lambda image, i: _seen(image, i, makers), batch_size)
         return (
-            answer for batch in batches for answer in asked._answers(network, batch, min_confidence)
+            answer
+            for batch in batches
+            for answer in self._answers(network, decide, batch, min_confidence)
         )
 
     def _answers(
-        self, network: Network, batch: "list[np.ndarray | BadImage]", min_confidence: float
+        self,
+        network: Network,
+        decide: Decide,
+        batch: "list[np.ndarray | BadImage]",
+        min_confidence: float,
     ) -> Iterator[Prediction | BadImage]:
         good = [item for item in batch if not isinstance(item, BadImage)]
-        said = iter(self._said(network, np.stack(good), min_confidence) if good else ())
+        said = iter(self._said(network, decide, np.stack(good), min_confidence) if good else ())
         return (item if isinstance(item, BadImage) else next(said) for item in batch)
 
     def _said(
-        self, network: Network, images: np.ndarray, min_confidence: float
+        self, network: Network, decide: Decide, images: np.ndarray, min_confidence: float
     ) -> Iterator[Prediction]:
         """Predictions for images (B, V, S, S, 3) of which each has V versions."""
-        answers = self.decision.decide(self._probabilities(network, images))
+        answers = decide(self._probabilities(network, images))
         for label, row, confidence, abstained in zip(*answers, strict=True):
             yield Prediction(
                 label=self._label(label),

@@ -1,9 +1,4 @@
-"""Reading a functional model as a graph: flatten it, find where it can be cut.
-
-Keras keeps the graph of a functional model in `_nodes_by_depth` and on its layers, the layers
-inside a layer in `_layers` and how a tensor was made in `_keras_history`, which have no public
-form; this is the one module that touches them.
-"""
+"""Reading a functional model as a graph: flatten it, find where it can be cut."""
 
 import math
 from collections import Counter
@@ -14,30 +9,20 @@ from typing import Any
 
 import keras
 
+from tltoolkit.layers import private
 
-@dataclass(frozen=True)
-class Node:
-    """One call of one layer or operation: what it read and what it made."""
-
-    layer: Any
-    inputs: tuple[Any, ...]
-    outputs: tuple[Any, ...]
-    call: Any
+# One call in a graph; made where Keras' records are read, and part of what is said here.
+Node = private.Node
 
 
 def is_functional(model: Any) -> bool:
     """Whether the model's graph is known, as it is for functional and built Sequential models."""
-    return getattr(_functional(model), "_nodes_by_depth", None) is not None
+    return private.functional(model) is not None
 
 
 def nodes(model: Any) -> list[Node]:
     """The calls of a functional model in an order in which they can run, inputs first."""
-    by_depth = _functional(model)._nodes_by_depth
-    return [
-        Node(node.operation, tuple(node.input_tensors), tuple(node.outputs), node)
-        for depth in sorted(by_depth, reverse=True)
-        for node in by_depth[depth]
-    ]
+    return private.nodes(model)
 
 
 def flat(model: Any) -> Any:
@@ -46,10 +31,11 @@ def flat(model: Any) -> Any:
     A model that is flat already comes back as it is.
     """
     if any(is_functional(node.layer) for node in nodes(model)):
+        # Its layers lie side by side, but blocks, plans and checkpoints know them by their paths.
         made = insert(model, {})
         made.tltoolkit_labels = _Labels(labels(model))
         return made
-    return _functional(model)
+    return private.functional(model)
 
 
 def part(model: Any, inputs: Any, outputs: Any) -> Any:
@@ -90,8 +76,10 @@ def paths(model: Any) -> dict[int, str]:
     """
     count, known = Counter(v.path for v in model.variables), labels(model)
     found = {id(v): v.path for v in model.variables}
+    # Of the layers that hold a variable the outermost comes first, whose name begins its path.
     placed: set[int] = set()
     for _, layer in _inside(model):
+        # Those of a nested model are its layers', which have their turn.
         for v in () if is_functional(layer) else getattr(layer, "variables", ()):
             if count[v.path] > 1 and id(v) not in placed:
                 placed.add(id(v))
@@ -129,7 +117,9 @@ def insert(model: Any, after: Mapping[str, Callable[[Any], Any]]) -> Any:
         model: Functional; nested models are looked into.
         after: Layer name -> what to do with its output, such as a new Keras layer.
     """
-    inner = _functional(model)
+    # Not `keras.models.clone_model(call_function=)`: in Keras 3.15 it leaves nested models nested,
+    # so that nothing could be cut or frozen in them, and never calls it within a Sequential.
+    inner = private.functional(model)
     outputs = _rerun(inner, inner.inputs, after)
     return _connected(
         inner.input, keras.tree.pack_sequence_as(inner.output, outputs), name=inner.name
@@ -158,7 +148,7 @@ def nodes_forgotten(model: Any) -> Iterator[None]:
     lists = [
         calls
         for layer in {id(node.layer): node.layer for node in nodes(model)}.values()
-        for calls in (layer._inbound_nodes, layer._outbound_nodes)
+        for calls in private.call_lists(layer)
     ]
     counts = [len(calls) for calls in lists]
     try:
@@ -175,6 +165,7 @@ def cuts(model: Any) -> Iterator[tuple[int, Any]]:
     """
     order = nodes(model)
     last_use = {id(t): i for i, node in enumerate(order) for t in node.inputs}
+    # Outputs are in use to the end, so that none is passed by beside a cut.
     last_use |= {id(t): len(order) for t in model.outputs}
     alive: dict[int, Any] = {}
     for i, node in enumerate(order):
@@ -196,7 +187,7 @@ def _inside(
     """(path, layer or operation) of all that a layer or model holds, once, containers first."""
     seen = {id(layer)} if seen is None else seen
     calls = [node.layer for node in nodes(layer)] if is_functional(layer) else []
-    for inner in (*calls, *getattr(layer, "_layers", ())):
+    for inner in (*calls, *private.layers_in(layer)):
         if id(inner) not in seen:
             seen.add(id(inner))
             yield (*path, inner.name), inner
@@ -204,6 +195,7 @@ def _inside(
 
 
 def _connected(inputs: Any, outputs: Any, name: str | None = None) -> Any:
+    # By the tensors, as Keras goes: layers inside others may share names and do no harm.
     with distinct_names(_made_by(keras.tree.flatten(outputs))):
         return keras.Model(inputs, outputs, name=name)
 
@@ -212,12 +204,11 @@ def _made_by(tensors: Iterable[Any]) -> Iterator[Any]:
     """The operations that some tensors come from."""
     left, seen = list(tensors), set()
     while left:
-        operation, index, _ = left.pop()._keras_history
-        node = operation._inbound_nodes[index]
-        if id(node) not in seen:
-            seen.add(id(node))
-            left += node.input_tensors
-            yield operation
+        node = private.node_of(left.pop())
+        if id(node.call) not in seen:
+            seen.add(id(node.call))
+            left += node.inputs
+            yield node.layer
 
 
 def _path_within(path: str, name: str, known_as: str) -> str:
@@ -240,7 +231,7 @@ def _free(name: str, taken: set[str]) -> str:
     number, tried = 1, name
     while tried in taken:
         number += 1
-        tried = f"{name}#{number}"
+        tried = f"{name}#{number}"  # not "_", with which Keras numbers its own
     return tried
 
 
@@ -249,19 +240,15 @@ def area(tensor: Any) -> int:
     return math.prod(side or 1 for side in tensor.shape[1:-1])
 
 
-def _functional(model: Any) -> Any:
-    # A Sequential holds its graph in an inner functional model, made when it is built.
-    return getattr(model, "_functional", None) or model
-
-
 def _rerun(model: Any, inputs: list[Any], after: Mapping[str, Callable[[Any], Any]]) -> list[Any]:
     values = dict(zip(map(id, model.inputs), inputs, strict=True))
     for node in nodes(model):
-        if node.call.is_input:
-            continue
-        args, kwargs = node.call.arguments.fill_in(values)
-        if is_functional(node.layer):
-            made = _rerun(_functional(node.layer), keras.tree.flatten(args), after)
+        if node.is_input:
+            continue  # its tensor is among `inputs`
+        args, kwargs = node.arguments(values)
+        if (inner := private.functional(node.layer)) is not None:
+            # Its `training=` is left out, which `fit` overrides anyway (Keras 3.15).
+            made = _rerun(inner, keras.tree.flatten(args), after)
         else:
             made = keras.tree.flatten(node.layer(*args, **kwargs))
         if node.layer.name in after:

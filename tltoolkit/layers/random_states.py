@@ -5,21 +5,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+
+from tltoolkit.layers import private
 
 
 @contextmanager
 def same_random_state() -> Iterator[None]:
     """Put the global generators of Python, NumPy and Keras back, however the block ends."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the one others draw from
-    seeds = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    seeds = private.global_seed_generator()
     seed = None if seeds is None else seeds.state.numpy()
     try:
         yield
     finally:
+        # The generator itself too, which `keras.utils.set_random_seed` drops.
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
-        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, seeds)
+        private.set_global_seed_generator(seeds)
         if seeds is not None:
             seeds.state.assign(seed)

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tltoolkit.layers import graph
+from tltoolkit.layers import graph, private
 
 # Modules whose layers keep a `SeedGenerator` where they draw random numbers.
 KNOWN = ("keras", "tltoolkit")
@@ -24,7 +24,7 @@ _DRAWS = re.compile("Random|Rng|Multinomial|TruncatedNormal|SampleDistorted|PyFu
 
 def generators(layer: Any) -> list[Any]:
     """The seed generators of a layer or model, each once, under whatever name it keeps them."""
-    found = [g for inner in graph.layers_inside(layer) for g in inner._seed_generators]
+    found = [g for inner in graph.layers_inside(layer) for g in private.seed_generators(inner)]
     return list({id(generator): generator for generator in found}.values())
 
 
@@ -68,7 +68,7 @@ def self_changing(layer: Any) -> Iterator[Any]:
     """
     for inner in graph.layers_inside(layer):
         norm = isinstance(inner, keras.layers.BatchNormalization)
-        if inner._non_trainable_variables and not norm and not inner._seed_generators:
+        if private.own_state(inner) and not norm and not private.seed_generators(inner):
             yield inner
 
 
@@ -79,6 +79,7 @@ def still_while_frozen(layer: Any) -> None:
     `trainable=False`, and so do layers that follow its example.
     """
     call = layer.call
+    # Every stage freezes anew, and the wrappers would pile up.
     if getattr(call, "still_while_frozen", False):
         return
 
@@ -88,12 +89,14 @@ def still_while_frozen(layer: Any) -> None:
         return call(*args, **kwargs)
 
     held.still_while_frozen = True  # type: ignore[attr-defined]
+    # On this one layer alone: its class is Keras' or the user's, and serves other models.
     layer.call = held
 
 
 def _draws(node: graph.Node) -> bool:
     """Whether a call draws random numbers, by what it puts into a graph; if unknown, it does."""
     try:
+        # What the layer assigns when it is called stays in the scope.
         with keras.StatelessScope():
             traced = tf.function(_training_call(node), autograph=False).get_concrete_function(
                 *(tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in node.inputs)
@@ -101,6 +104,7 @@ def _draws(node: graph.Node) -> bool:
     except Exception:  # whatever a user's code may raise
         return True
     told = traced.graph.as_graph_def()
+    # A `tf.function` or a condition within the layer has its operations in the library alone.
     functions = [node for function in told.library.function for node in function.node_def]
     return any(_DRAWS.search(operation.op) for operation in (*told.node, *functions))
 
@@ -109,7 +113,7 @@ def _training_call(node: graph.Node) -> Callable[..., Any]:
     keys = [id(tensor) for tensor in node.inputs]
 
     def call(*values: Any) -> Any:
-        args, kwargs = node.call.arguments.fill_in(dict(zip(keys, values, strict=True)))
+        args, kwargs = node.arguments(dict(zip(keys, values, strict=True)))
         return node.layer(*args, **{**kwargs, "training": True})
 
     return call

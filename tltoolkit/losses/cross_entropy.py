@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from tltoolkit import _checks
+from tltoolkit.layers import private
 
 
 @keras.saving.register_keras_serializable("tltoolkit")
@@ -142,8 +143,7 @@ class CrossEntropy(keras.losses.Loss):
         return ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
 
     def _behind(self, outputs: Any, one_for_two: bool) -> Any:
-        # Keras leaves the logits beside the result of a softmax or sigmoid, for its own losses.
-        kept = getattr(outputs, "_keras_logits", None)
+        kept = private.logits_behind(outputs)
         if kept is not None:
             return ops.cast(kept, self.dtype)
         epsilon = keras.config.epsilon()

@@ -17,7 +17,7 @@ from tltoolkit.model.discovery import find_blocks
 from tltoolkit.model.head import Head
 from tltoolkit.model.settings import Settings
 
-LOGITS = "logits"
+LOGITS = "logits"  # the layer by whose name the scores before the activation are found
 
 
 def build_classifier(

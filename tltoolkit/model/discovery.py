@@ -41,7 +41,7 @@ def _blocks(model: Any) -> dict[str, tuple[list[Any], Any]]:
     seen: set[int] = set()
     for start, end in pairwise([0, *(end for end in ends if end < head), head, len(order)]):
         # A layer that is called twice belongs to the block of its first call.
-        calls = [n.layer for n in order[start:end] if not n.call.is_input]
+        calls = [n.layer for n in order[start:end] if not n.is_input]
         own = {id(layer): layer for layer in calls if id(layer) not in seen}
         seen.update(own)
         if own:

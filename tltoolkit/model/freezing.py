@@ -81,9 +81,11 @@ def apply_freeze(model: Any, plan: Mapping[str, bool]) -> None:
     Frozen layers run in inference mode where they would change themselves otherwise.
     """
     labels = graph.labels(model)
+    # Frozen as a whole, it would hide what its layers say.
     model.trainable = True
     for layer in model.layers:
         layer.trainable = plan.get(labels[id(layer)], True)
+        # Only then those within, as a layer's flag reaches all that it holds.
         for inner in graph.layers_inside(layer):
             if not plan.get(labels[id(inner)], True):
                 inner.trainable = False
@@ -124,6 +126,7 @@ def boundary(
         holds = moving and any(id(inner) in moving for inner in graph.layers_inside(layer))
         return plan.get(labels[id(layer)]) or holds or traits.is_random(layer, node)
 
+    # Operations of `keras.ops` have no `weights` at all.
     weighted = [i for i, node in enumerate(order) if getattr(node.layer, "weights", None)]
     end = next((i for i, node in enumerate(order) if varies(node)), len(order))
     candidates = [
@@ -150,6 +153,7 @@ def unclear_head(model: Any, blocks: Blocks) -> str:
     mine, whole = (sum(_size(v) for v in group) for group in (_of(layers), model.variables))
     found = _spatial(model, layers)
     spatial = [labels[id(layer)] for layer in layers if id(layer) in found]
+    # Such as a 1x1 convolution before the pooling, as in SqueezeNet.
     single = len(layers) == 1 and isinstance(layers[0], SINGLE)
     if 2 * mine <= whole or not spatial or single:
         return ""
@@ -192,6 +196,7 @@ def _weighted(model: Any) -> list[Any]:
 
 
 def _of(layers: list[Any]) -> Iterator[Any]:
+    # Layers may share a variable, as tied embeddings do.
     seen: set[int] = set()
     for v in (v for layer in layers for v in layer.variables):
         if id(v) not in seen:

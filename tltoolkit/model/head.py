@@ -12,8 +12,8 @@ from tltoolkit.layers.spatial import SpatialStatistics
 
 POOLINGS = ("avg", "max", "both", "pyramid")
 NORMS = (None, "auto", "batch", "group", "layer")
-PYRAMID_LEVELS = (1, 2, 4)
-GROUPS = 16
+PYRAMID_LEVELS = (1, 2, 4)  # cells a side; 8 would be more than a 7x7 map has positions
+GROUPS = 16  # at most, so that a hidden layer of 64 units has 4 in a group
 ALL = "all"
 # The fields that say nothing of a head without taps.
 TAPPED = ("taps", "statistics")
@@ -214,6 +214,7 @@ def _norm(head: Head, name: str, x: Any) -> Any:
     if norm == "batch":
         return keras.layers.BatchNormalization(name=name)(x)
     if norm == "group":
+        # Keras takes only a number of groups that divides the units.
         units = x.shape[-1]
         groups = next(g for g in range(min(GROUPS, units), 0, -1) if units % g == 0)
         return keras.layers.GroupNormalization(groups, name=name)(x)

@@ -150,7 +150,7 @@ def as_channels(images: Any, channels: int) -> Any:
         return images
     whole = keras.ops.cast(images, "int32")
     grey = sum(whole[..., i : i + 1] * weight for i, weight in enumerate(LUMA))
-    return keras.ops.cast((grey + 2**15) // 2**16, "float32")
+    return keras.ops.cast((grey + 2**15) // 2**16, "float32")  # rounded, as Pillow does it
 
 
 @same_random_state()
@@ -200,6 +200,7 @@ def network_of(model: Any, from_logits: bool | str = "auto", multi_label: bool =
 
 
 def _subclassed(model: Any, from_logits: bool | str, multi_label: bool) -> Network:
+    # What a subclassed model was first called on; in Keras 3.15 it has no `input_shape`.
     shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
     if shape is None:
         rule = "a functional model or one that was built on images, as model(images) does"
@@ -209,6 +210,7 @@ def _subclassed(model: Any, from_logits: bool | str, multi_label: bool) -> Netwo
     activation = outputs.activation_of(model, shape, from_logits, multi_label)
     labels = graph.labels(model)
     weighted = _in_call_order(model, image, [one for one in model.layers if one.weights])
+    # The last layer whose weights are read scores, whatever the order in which layers were made.
     *body, head = [labels[id(layer)] for layer in weighted]
     return Network(
         model=model,
@@ -229,6 +231,7 @@ def _in_call_order(model: Any, image: Any, layers: list[Any]) -> list[Any]:
     import tensorflow as tf
 
     spec = tf.TensorSpec(image.shape, image.dtype)
+    # A graph lists the variables that it captures in the order in which they are first read.
     try:
         with keras.StatelessScope():
             call = tf.function(lambda x: model(x, training=False), autograph=False)

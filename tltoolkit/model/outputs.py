@@ -158,6 +158,7 @@ def _guess(model: Any, seen: Seen, several: bool) -> str:
 
 def _last(tensor: Any) -> str | None:
     operation = tensor.op
+    # A mixed precision policy, a Flatten or an Identity may come after the activation.
     while operation.type in PASSING:
         operation = operation.inputs[0].op
     return ACTIVATIONS.get(operation.type)
@@ -181,4 +182,5 @@ def _images(shape: Shape) -> NDArray[np.float32]:
 def _far(shape: Shape) -> NDArray[np.float32]:
     """The same, stretched far beyond what pixels can be, to either side."""
     away = (_images(shape) - 127.5) * FAR
+    # To both sides, as a layer such as ReLU may be blind to one.
     return np.concatenate([away, -away])

@@ -11,14 +11,11 @@ from typing import IO, Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import types_pb2
-from tensorflow.python.framework import op_def_registry
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tltoolkit import _checks
 from tltoolkit.augment import keys
 from tltoolkit.augment.dataset import untuned
-from tltoolkit.layers import graph
+from tltoolkit.layers import graph, private
 from tltoolkit.model.network import RGB, as_channels
 
 Batch = tuple[np.ndarray, Any]
@@ -96,20 +93,18 @@ def frozen_function(model: Any, cut: Any, images: int) -> Callable[[np.ndarray],
     weights_mb = lower.count_params() * 4 / 2**20
     if images < IMAGES_PER_MB * weights_mb or _writes(concrete):
         return lambda images: concrete(tf.constant(images)).numpy()
-    folded = convert_variables_to_constants_v2(concrete)
+    folded = private.folded(concrete)
     return lambda images: folded(tf.constant(images))[0].numpy()
 
 
 def _writes(concrete: Any) -> bool:
     """Whether a graph may change variables, which a constant in their place cannot bear."""
     definition = concrete.graph.as_graph_def()
+    # A function counts for no operation, and its own are gone through as well.
     bodies = [definition.node, *(part.node_def for part in definition.library.function)]
-    return any(map(_takes_resource, {node.op for nodes in bodies for node in nodes} - _READS))
-
-
-def _takes_resource(operation: str) -> bool:
-    known = op_def_registry.get(operation)  # None for a function, which is gone through itself
-    return known is not None and any(x.type == types_pb2.DT_RESOURCE for x in known.input_arg)
+    return any(
+        map(private.takes_resource, {node.op for nodes in bodies for node in nodes} - _READS)
+    )
 
 
 def compute(

@@ -170,7 +170,7 @@ def _networks(model: Any, network: Any, unfreeze: Any, batch_norm: str) -> dict[
 
 
 def _own_classes(model: Any) -> list[tuple[str, str]]:
-    kinds = {type(layer) for layer in model._flatten_layers()}
+    kinds = {type(layer) for layer in graph.layers_inside(model)}
     own = {kind for kind in kinds if not kind.__module__.startswith("keras.")}
     if local := sorted(kind.__name__ for kind in own if kind.__module__ == "__main__"):
         rule = f"one whose layers another process can import; move {', '.join(local)} to a module"
