@@ -1,6 +1,7 @@
 """search: try many settings, keep what validation likes best."""
 
 import importlib
+import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -142,6 +143,9 @@ def search(
         "prune": prune,
         "weights": repr(weights),
     }
+    if sampler == "grid":
+        # Earlier versions had another order, in which this one cannot go on.
+        identity["order"] = "GridSampler"
     bench = Bench(data=data, weights=weights, seed=seed, storage=Storage(memory_gb=cache_gb))
     with studies.quiet():
         study = studies.opened(storage, name, identity, prune)
@@ -185,7 +189,7 @@ def _trials(trials: int | None, sampler: str, space: spaces.Space) -> int:
     if sampler != "grid":
         _checks.integer("trials", 20 if trials is None else trials, 1)
         return 20 if trials is None else trials
-    size = len(space.grid())
+    size = math.prod(map(len, space.grid().values()))
     _checks.integer("trials", size if trials is None else trials, 1, size)
     return size if trials is None else trials
 
