@@ -11,12 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from tltoolkit import _checks
 from tltoolkit.data.sources import Source
 from tltoolkit.data.stratify import Labels
+from tltoolkit.data.terms import KFOLD, POLICIES
 
 if TYPE_CHECKING:
     from tltoolkit.data.audit import Audit
-
-ON_BAD = ("error", "skip")
-DUPLICATES = ("error", "drop", "allow")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -175,8 +173,7 @@ class ImageData:
     origin: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        _checks.one_of("on_bad", self.on_bad, ON_BAD)
-        _checks.one_of("duplicates", self.duplicates, DUPLICATES)
+        _checks.fields(POLICIES, self)
         for name, split in self.splits.items():
             if split.class_names != self.class_names:
                 raise _checks.fail(
@@ -223,8 +220,7 @@ class ImageData:
         """
         from tltoolkit.data.folds import fold_numbers
 
-        _checks.integer("n_splits", n_splits, 2)
-        _checks.integer("seed", seed, 0, 2**32 - 1)
+        _checks.arguments(KFOLD, locals())
         pool = self._pool()
         folds = fold_numbers(pool, n_splits, seed)
         return (

@@ -17,10 +17,9 @@ from tltoolkit.model import freezing
 from tltoolkit.model import head as heads
 from tltoolkit.model.discovery import find_blocks
 from tltoolkit.model.head import Head
+from tltoolkit.model.terms import LARGEST, SETTINGS
 
 LOGITS = "logits"
-# Pixels on a side from which a single batch would not fit any memory.
-LARGEST = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,7 @@ class Settings:
     output_prior: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        _checks.fields(SETTINGS, self)
         found = backbones.get(self.backbone)
         kept = found.blocks
         if self.trunk is not None:
@@ -56,8 +56,6 @@ class Settings:
         object.__setattr__(self, "class_names", _class_names(self.class_names, self.multi_label))
         _checks.integer("image_size", self.image_size, found.min_size, LARGEST)
         _checks.instance("head", self.head, Head, "a tl.Head")
-        _checks.instance("multi_label", self.multi_label, bool, "True or False")
-        _checks.integer("seed", self.seed, 0, 2**31 - 1)
         _checks.instance("preparation", self.preparation, Preparation, "an augment.Preparation")
         for name in ("train_prior", "output_prior"):
             if (prior := getattr(self, name)) is not None:

@@ -6,11 +6,23 @@ from typing import Any
 import keras
 
 from tltoolkit import _checks
+from tltoolkit._checks import Integer, Number, OneOf, Row, Table
 
 POOLINGS = ("avg", "max", "both", "pyramid")
 NORMS = (None, "auto", "batch", "group", "layer")
 PYRAMID_LEVELS = (1, 2, 4)
 GROUPS = 16
+
+HEAD: Table = {
+    "pooling": OneOf(*POOLINGS),
+    "hidden": Row(Integer(1), "a tuple of layer sizes"),
+    "dropout": Number(0, below=1),
+    "l1": Number(0),
+    "l2": Number(0),
+    "norm": OneOf(*NORMS),
+    "batch_size": Integer(1),
+    "max_norm": Number(above=0) | None,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +57,8 @@ class Head:
     max_norm: float | None = None
 
     def __post_init__(self) -> None:
-        _checks.one_of("pooling", self.pooling, POOLINGS)
-        _checks.one_of("norm", self.norm, NORMS)
-        _checks.instance("hidden", self.hidden, (tuple, list), "a tuple of layer sizes")
+        _checks.fields(HEAD, self)
         object.__setattr__(self, "hidden", tuple(self.hidden))
-        for units in self.hidden:
-            _checks.integer("hidden", units, 1)
-        _checks.number("dropout", self.dropout, 0, below=1)
-        _checks.number("l1", self.l1, 0)
-        _checks.number("l2", self.l2, 0)
-        _checks.integer("batch_size", self.batch_size, 1)
-        if self.max_norm is not None:
-            _checks.number("max_norm", self.max_norm, above=0)
 
 
 def attach(head: Head, features: Any, units: int, seed: int = 0) -> Any:

@@ -1,7 +1,6 @@
 """fine_tune: check everything, run the stages, keep the best epoch."""
 
 import dataclasses
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from tltoolkit.plans.stages import Plan, Stage
 from tltoolkit.runs import directory as run_dirs
 from tltoolkit.runs import started
 from tltoolkit.runs.record import Run, joined
+from tltoolkit.runs.terms import FINE_TUNE
 from tltoolkit.training import arguments, correcting, noting, saying
 from tltoolkit.training.caching import Examples, Features
 from tltoolkit.training.features import Storage
@@ -119,12 +119,8 @@ def fine_tune(
         FloatingPointError: The loss became NaN or infinite; the message says where.
         KeyboardInterrupt, SystemExit: After Ctrl-C; after SIGTERM, with the code 143.
     """
-    _checks.integer("batch_size", batch_size, 1)
-    _checks.integer("seed", seed, 0, 2**31 - 1)
+    _checks.arguments(FINE_TUNE, locals())
     verbose = saying.level(verbose)
-    if run_dir is not None:
-        _checks.instance("run_dir", run_dir, (str, os.PathLike), "a path or None")
-    _checks.one_of("resume", resume, [True, False, run_dirs.FORCE])
     arguments.check_save_freq(save_freq, run_dir)
     network = network_for(model, data, from_logits)
     begun, why = arguments.plan_of(plan, network)
