@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit import _checks
+from tltoolkit.augment.terms import FITS, SQUASH
 
-SQUASH = "squash"
-FITS = (SQUASH, "crop", "pad")
 # Longest side that is padded as it is; a strip of 1 x 100,000 pixels would become 30 GB.
 LARGEST = 4096
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tltoolkit import _checks
 from tltoolkit.augment import images, keys, parts
 from tltoolkit.augment.preparation import Preparation
+from tltoolkit.augment.terms import PIPELINE, SQUASH
 
 Transforms = Callable[..., Any] | Sequence[Any] | None
 
@@ -59,15 +60,12 @@ class Pipeline:
         fit: str | None = None,
         first: Preparation | None = None,
     ) -> None:
-        _checks.integer("image_size", image_size, 1)
-        _checks.integer("seed", seed, 0)
+        _checks.arguments(PIPELINE, locals())
         if first is not None:
             _checks.instance("first", first, Preparation, "an augment.Preparation")
             if fit is not None:
                 raise _checks.fail("fit", "left out where `first` is given", fit)
             fit = first.fit
-        if fit is not None:
-            _checks.one_of("fit", fit, images.FITS)
         self.transforms = _as_callable(transforms)
         self.image_size = int(image_size)
         self.seed = int(seed)
@@ -106,7 +104,7 @@ class Pipeline:
 
     @property
     def _fit(self) -> str:
-        return self.fit or images.SQUASH
+        return self.fit or SQUASH
 
     def _own_copies(self) -> tuple[list[Any], Any]:
         # Transforms keep state during a call, so every thread works on copies of its own.

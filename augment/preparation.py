@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
 
 from tltoolkit import _checks
-from tltoolkit.augment import images, parts
+from tltoolkit.augment import parts
+from tltoolkit.augment.terms import NAMED, PREPARATION, SQUASH
 from tltoolkit.files import reading
 
 Normalise = str | Callable[..., Any] | Sequence[Any] | None
-# Names for the transforms of this package.
-NAMED = {"global_contrast": "GlobalContrast", "local_contrast": "LocalContrast"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +35,7 @@ class Preparation:
     normalise: Any = None
 
     def __post_init__(self) -> None:
-        if self.fit is not None:
-            _checks.one_of("fit", self.fit, images.FITS)
+        _checks.fields(PREPARATION, self)
         if self.normalise is not None:
             listed = isinstance(self.normalise, Sequence) and not isinstance(self.normalise, str)
             given = self.normalise if listed else [self.normalise]
@@ -86,7 +84,7 @@ class Preparation:
 
     def __str__(self) -> str:
         names = [next(iter(n)) if isinstance(n, dict) else repr(n) for n in self.normalise or ()]
-        return ", ".join([f"fit={self.fit or images.SQUASH!r}", *names])
+        return ", ".join([f"fit={self.fit or SQUASH!r}", *names])
 
 
 def agreed(own: Preparation, said: Preparation, name: str, rule: str) -> Preparation:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tltoolkit import _checks
 from tltoolkit.augment.pipeline import Pipeline
 from tltoolkit.augment.preparation import Preparation
+from tltoolkit.augment.terms import PRESET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +58,6 @@ STRENGTHS = {
     ),
 }  # fmt: skip
 
-PRESETS = ("none", *STRENGTHS, "trivial")
-
 
 def preset(
     name: str,
@@ -82,7 +81,7 @@ def preset(
     How an image becomes square is the classifier's (`build_classifier(fit=...)`), and comes first.
 
     Args:
-        name: one of `PRESETS`.
+        name: one of `augment.PRESETS`.
         image_size: side of the result in pixels, >= 1.
         seed: integer >= 0.
         horizontal_flip: whether half of the images are mirrored left to right.
@@ -91,8 +90,7 @@ def preset(
     Raises:
         ValueError: for another name, image_size or seed.
     """
-    _checks.one_of("name", name, PRESETS)
-    _checks.integer("image_size", image_size, 1)
+    _checks.arguments(PRESET, locals())
     first = Preparation()  # all that follows is for training alone
     if name == "none":
         return Pipeline(None, image_size, seed, first=first)

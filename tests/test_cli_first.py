@@ -67,7 +67,7 @@ REFUSED = [
     (["fit", "PHOTOS", "--trunk", "block99"], "--trunk must be one of 'stem'"),
     (["fit", "PHOTOS", "--weights", "none.h5"], "none.h5 does not exist"),
     (["fit", "PHOTOS", "--batch-size", "0"], "argument --batch-size: must be an integer >= 1"),
-    (["fit", "PHOTOS", "--save-freq", "often"], "argument --save-freq: must be epoch or a number"),
+    (["fit", "PHOTOS", "--save-freq", "often"], "--save-freq: must be an integer >= 1 or epoch"),
     (["fit", "PHOTOS", "--val", "2"], "--val must be a finite number"),
     (["fit", "PHOTOS", "--val", "0.6", "--test", "0.6"], "--val + --test must be less than 1"),
     (["fit", "nowhere"], "DIR must be a folder that exists"),
@@ -227,7 +227,7 @@ def test_every_json_has_a_format(
         ("resume: null", "`resume` must be true or false, not null; left out it is True"),
         ("imbalance: much", "`imbalance` must be one of auto, none,"),
         ("cache_dtype: int8", "`cache_dtype` must be one of float32, float16, not 'int8'"),
-        ("seed: -1", "argument --seed: must be an integer >= 0, not '-1'"),
+        ("seed: -1", "argument --seed: must be an integer >= 0 and <= 4294967295, not '-1'"),
     ],
 )
 def test_settings_that_are_null_or_unknown_are_named(

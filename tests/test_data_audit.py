@@ -1,14 +1,16 @@
 """The audit's findings, what check does about copies, and the memory of verdicts."""
 
+import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tltoolkit.data import ImageData, decoding, from_arrays, from_directory
+from tltoolkit.data import ImageData, decoding, from_arrays, from_directory, memory
 
 
 @pytest.fixture(autouse=True)
@@ -233,10 +235,23 @@ def test_without_a_place_for_it_nothing_is_remembered(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))  # where it goes if the place is no path
     for place in (str(tmp_path / "file" / "x"), "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", place)
         assert kinds(from_directory(root)) == {}
     assert not Path("relative").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other folders")
+def test_the_cache_folder_is_the_one_of_before_platformdirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for place, folder in (("", tmp_path / ".cache"), (str(tmp_path / "c"), tmp_path / "c")):
+        monkeypatch.setenv("XDG_CACHE_HOME", place)
+        found = Path(memory._cache_file(["/data/a.png", "/data/b.png"]))
+        key = hashlib.sha256(b"/data").hexdigest()[:16]
+        assert found == folder / "tltoolkit" / "verdicts" / f"{key}.json"
 
 
 def test_an_interrupted_audit_keeps_what_it_has(

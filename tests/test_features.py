@@ -177,8 +177,8 @@ def test_what_lies_above_the_cut_does_not_matter() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cache_gb": 0}, "`memory_gb` must be a finite number > 0"),
-        ({"cache_dtype": "int8"}, "`dtype` must be one of 'float32', 'float16'"),
+        ({"cache_gb": 0}, "`cache_gb` must be a finite number > 0"),
+        ({"cache_dtype": "int8"}, "`cache_dtype` must be one of 'float32', 'float16'"),
     ],
 )
 def test_bad_settings_are_refused(options: dict[str, object], message: str) -> None:

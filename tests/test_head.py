@@ -96,7 +96,7 @@ def test_dropout_is_there_only_where_asked_for() -> None:
         ({"pooling": "mean"}, "`pooling` must be one of 'avg', 'max', 'both', 'pyramid'"),
         ({"norm": "group_norm"}, "`norm` must be one of"),
         ({"hidden": 64}, "`hidden` must be a tuple of layer sizes"),
-        ({"hidden": (0,)}, "`hidden` must be an integer >= 1"),
+        ({"hidden": (0,)}, r"`hidden` must be .*, each an integer >= 1. .*hidden=\(0,\)"),
         ({"dropout": 1.0}, "`dropout` must be a finite number >= 0 and < 1"),
         ({"l2": -1e-3}, "`l2` must be a finite number >= 0"),
         ({"max_norm": 0}, "`max_norm` must be a finite number > 0"),

@@ -58,7 +58,7 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a rate in words": (
         lambda: tl.Stage("a", learning_rate="fast"),
-        "`learning_rate` must be a number > 0 or 'auto'",
+        "`learning_rate` must be a finite number > 0 or 'auto'",
     ),
     "one callback": (
         lambda: tl.fine_tune(build(), data(), callbacks=keras.callbacks.TerminateOnNaN()),

@@ -311,6 +311,20 @@ def test_the_grid_is_every_combination_once() -> None:
     assert combinations == {(e, o) for e in (1, 2, 3) for o in ("adam", "sgd")}
 
 
+def test_two_processes_of_an_address_share_a_grid(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path / 'shared.db'}"
+    space = spaces.read({"epochs": (1, 3), "optimizer": ["adam", "sgd"]})
+    both = [
+        studies.Asked(studies.opened(address, "search", {}, True), space, "grid", 0, True)
+        for _ in range(2)
+    ]
+    drawn = [asked.next() for asked in both * 3]
+    assert len({(one["epochs"], one["optimizer"]) for _, one in drawn}) == 6
+    for asked, (trial, values) in zip(both * 3, drawn, strict=True):
+        asked.study.tell(trial, values["epochs"])
+    assert both[0].finished == 6
+
+
 class Stopped(optuna.trial.FixedTrial):
     """A trial that notes what it is told, and is to stop after its second epoch."""
 

@@ -15,6 +15,7 @@ import PIL.Image
 from tltoolkit import _checks
 from tltoolkit.artifacts.inference import versions_of
 from tltoolkit.artifacts.priors import Prior, shifted
+from tltoolkit.artifacts.terms import STREAM
 from tltoolkit.augment import threads
 from tltoolkit.data import ImageError, decode
 from tltoolkit.data.decoding import MAX_PIXELS, from_pillow
@@ -155,8 +156,7 @@ class Predictor:
         Raises:
             ValueError: An argument out of range.
         """
-        _checks.number("min_confidence", min_confidence, 0, 1)
-        _checks.integer("batch_size", batch_size, 1)
+        _checks.arguments(STREAM, locals())
         network = self.network
         makers = versions_of(network, pipeline, views)
         decide = self.decision.decide

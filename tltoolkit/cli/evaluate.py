@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from tltoolkit.artifacts.terms import STREAM
 from tltoolkit.cli import options, outputs
 
 if TYPE_CHECKING:
@@ -33,9 +34,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "train images; or all images in DIR",
     )
     parser.add_argument("--report", metavar="OUT", help="write report.json and report.html there")
-    parser.add_argument(
-        "--batch-size", type=options.whole(1), default=32, help="images per forward pass"
-    )
+    per_pass = options.allowing(STREAM["batch_size"], "images per forward pass", default=32)
+    parser.add_argument("--batch-size", **per_pass)
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:

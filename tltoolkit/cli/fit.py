@@ -6,21 +6,17 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tltoolkit import _checks
+from tltoolkit._checks import Number, OneOf
+from tltoolkit.augment.terms import PRESETS
 from tltoolkit.cli import options, outputs, record, settings
 from tltoolkit.files import reading
+from tltoolkit.imbalance.terms import METHODS
+from tltoolkit.plans.ready import PLANS
+from tltoolkit.plans.stages import STAGE
+from tltoolkit.runs.terms import FINE_TUNE
 
 EPILOG = """\
 The same command again goes on with an interrupted run, or does nothing where it is finished."""
-
-
-# The methods of `tltoolkit.imbalance`, which loads NumPy.
-IMBALANCE = (
-    *("none", "oversample", "undersample", "sqrt", "progressive"),
-    *("smote", "borderline_smote", "svm_smote", "adasyn"),
-    *("focal", "balanced_focal", "logit_adjusted", "ldam", "asymmetric"),
-    *("logit", "retrain", "balanced", "effective"),
-)
-IMBALANCE_HELP = f"none (default), auto, or a method: {', '.join(IMBALANCE[1:])}"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -30,44 +26,25 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
     add = parser.add_argument_group("training").add_argument
     add("--run-dir", metavar="RUN", help="a new folder for the classifier and its record")
+    plans = options.in_words(OneOf("auto", *PLANS))
+    add("--plan", default="auto", help=f"{plans}, or a .yaml file of stages (default auto)")
+    add("--epochs", **options.allowing(STAGE["epochs"], "epochs of a ready-made plan"))
+    add("--learning-rate", **options.allowing(Number(above=0), "peak rate of a ready-made plan"))
+    presets = options.in_words(OneOf("auto", *PRESETS))
+    add("--augment", default="auto", help=f"{presets}, or a .yaml file (default auto)")
+    methods = OneOf("auto", *METHODS)
     add(
-        "--plan",
-        default="auto",
-        help="auto (default), linear_probe, fine_tune, gradual, probe_then_fine_tune, "
-        "from_scratch, or a .yaml file of stages",
+        "--imbalance",
+        **options.allowing(methods, "what is done about classes of different size", default="none"),
     )
-    add("--epochs", type=options.whole(1), help="epochs of a ready-made plan")
-    add("--learning-rate", type=float, help="peak rate of a ready-made plan")
-    add(
-        "--augment",
-        default="auto",
-        help="auto (default), none, light, medium, strong, trivial, or a .yaml file",
-    )
-    add("--imbalance", default="none", choices=("auto", *IMBALANCE), help=IMBALANCE_HELP)
-    add(
-        "--batch-size",
-        type=options.whole(1),
-        default=32,
-        help="images per step (default %(default)s)",
-    )
-    add(
-        "--cache-gb",
-        type=options.real(0),
-        default=2.0,
-        help="GiB of stored activations kept in memory (default %(default)s)",
-    )
-    add(
-        "--cache-dtype",
-        default="float32",
-        choices=("float32", "float16"),
-        help="of stored activations: float32 (default) or float16",
-    )
-    add(
-        "--save-freq",
-        type=_frequency,
-        default="epoch",
-        help="checkpoints: epoch (default), or also every n steps",
-    )
+    for name, default, what in (
+        ("batch_size", 32, "images per step"),
+        ("cache_gb", 2.0, "GiB of stored activations kept in memory"),
+        ("cache_dtype", "float32", "of stored activations"),
+        ("save_freq", "epoch", "checkpoints each epoch, or also every n steps"),
+    ):
+        flag = f"--{name.replace('_', '-')}"
+        add(flag, **options.allowing(FINE_TUNE[name], what, default=default))
     add(
         "--resume",
         action=argparse.BooleanOptionalAction,
@@ -137,15 +114,6 @@ def _checked(args: argparse.Namespace, resume: bool | str) -> tuple[Any, Any]:
     wanted = {"epochs": args.epochs, "learning_rate": args.learning_rate}
     given = {name: value for name, value in wanted.items() if value is not None}
     return settings.plan_of(args.plan, **given), _pipeline(args.augment)
-
-
-def _frequency(text: str) -> str | int:
-    if text == "epoch":
-        return text
-    try:
-        return options.whole(1)(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be epoch or a number, not {text!r}") from error
 
 
 def recorded(args: argparse.Namespace) -> dict[str, Any]:

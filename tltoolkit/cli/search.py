@@ -6,6 +6,7 @@ from typing import Any, TextIO
 
 from tltoolkit.cli import options, outputs, settings
 from tltoolkit.files import reading, writing
+from tltoolkit.tune.terms import SEARCH
 
 EPILOG = """\
 The space is a YAML file of settings of stages, heads and classifiers: a list is a choice,
@@ -19,13 +20,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     add = parser.add_argument
     add("--space", required=True, metavar="FILE", help="YAML file of what may vary")
-    add("--trials", type=options.whole(1), help="20, or the whole grid, if left out")
-    add(
-        "--sampler",
-        default="random",
-        choices=("random", "tpe", "grid"),
-        help="random (default), tpe or grid",
-    )
+    trials = "how many there are in the end, 20 or the whole grid if left out"
+    add("--trials", **options.allowing(SEARCH["trials"], trials))
+    drawn = "how settings are drawn"
+    add("--sampler", **options.allowing(SEARCH["sampler"], drawn, default="random"))
     add("--storage", metavar="FILE", help="keeps the trials; or a database address")
     add("--weights", default="imagenet", help="imagenet (default), none, or a file of weights")
     add("--write-plan", metavar="FILE", help="a new file for the best plan, for fit --plan")

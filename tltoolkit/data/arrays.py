@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tltoolkit import _checks
-from tltoolkit.data.assemble import assemble, check_settings
+from tltoolkit.data.assemble import assemble, check_arguments
 from tltoolkit.data.groups import of_values
 from tltoolkit.data.images import ImageData
 from tltoolkit.data.labels import numbered
 from tltoolkit.data.origin import remembered
 from tltoolkit.data.sources import Arrays
+from tltoolkit.data.terms import FROM_ARRAYS
 
 
 @remembered
@@ -51,8 +52,7 @@ def from_arrays(
         TypeError: an image is not a uint8 array.
         ValueError: wrong shapes, labels or names, NaN, or a class with fewer than two images.
     """
-    check_settings(val, test, seed)
-    _checks.one_of("multi_label", multi_label, (None, True, False))
+    check_arguments(FROM_ARRAYS, locals())
     _check_images(images)
     rule = "a sequence of names in the order of the class numbers"
     # A text is a sequence too, of its letters, and a set has no order to number classes by.

@@ -4,6 +4,7 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +33,10 @@ SPLIT_NAMES = {
 }
 
 
-def check_settings(val: float, test: float, seed: int) -> None:
-    """Raise ValueError unless the fractions and the seed can make splits."""
-    _checks.number("val", val, 0, below=1)
-    _checks.number("test", test, 0, below=1)
-    _checks.integer("seed", seed, 0, 2**32 - 1)
+def check_arguments(table: _checks.Table, given: Mapping[str, Any]) -> None:
+    """Raise ValueError or TypeError unless the arguments of a source are as its table says."""
+    _checks.arguments(table, given)
+    val, test = given["val"], given["test"]
     if val + test >= 1:
         raise _checks.fail("val + test", "less than 1", val + test)
 

@@ -12,7 +12,7 @@ from tltoolkit import _checks
 from tltoolkit.data.assemble import (
     SPLIT_NAMES,
     assemble,
-    check_settings,
+    check_arguments,
     encode,
     stated,
     tidy,
@@ -23,6 +23,7 @@ from tltoolkit.data.images import ImageData
 from tltoolkit.data.origin import remembered
 from tltoolkit.data.sources import Files
 from tltoolkit.data.split import SPLITS
+from tltoolkit.data.terms import FROM_DIRECTORY
 from tltoolkit.data.walk import files, visible
 
 
@@ -87,9 +88,7 @@ def from_directory(
             class in val or test that train lacks, an image without group, a single group, one in
             several of the folders train, val and test, or a wrong argument.
     """
-    check_settings(val, test, seed)
-    _checks.integer("max_pixels", max_pixels, 1)
-    _checks.instance("root", root, (str, os.PathLike), "a path")
+    check_arguments(FROM_DIRECTORY, locals())
     order = stated(class_names)
     top = os.path.abspath(os.fspath(root))
     if not os.path.isdir(top):

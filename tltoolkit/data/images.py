@@ -12,10 +12,7 @@ from tltoolkit.data.audit import Audit, audited
 from tltoolkit.data.check import without_unfit
 from tltoolkit.data.folds import fold_numbers
 from tltoolkit.data.split import Split
-
-# For errors, the default first; `from_stream` checks them too, before it reads its stream.
-ON_BAD = ("error", "skip")
-DUPLICATES = ("error", "drop", "allow")
+from tltoolkit.data.terms import KFOLD, POLICIES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -41,8 +38,7 @@ class ImageData:
     origin: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        _checks.one_of("on_bad", self.on_bad, ON_BAD)
-        _checks.one_of("duplicates", self.duplicates, DUPLICATES)
+        _checks.fields(POLICIES, self)
         for name, split in self.splits.items():
             if split.class_names != self.class_names:
                 raise _checks.fail(
@@ -87,8 +83,7 @@ class ImageData:
         Raises:
             ValueError: a class has fewer different images, or groups, than there are folds.
         """
-        _checks.integer("n_splits", n_splits, 2)
-        _checks.integer("seed", seed, 0, 2**32 - 1)
+        _checks.arguments(KFOLD, locals())
         pool = self._pool()
         folds = fold_numbers(pool, n_splits, seed)
         # Not by `yield`: wrong arguments are then told here, not at the first fold.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import PIL
+import platformdirs
 
 # Verdicts of other rules are forgotten: raise the number when the decoder changes.
 _RULES = f"2, Pillow {PIL.__version__}"
@@ -56,8 +57,9 @@ class Memory:
 
 def _cache_file(paths: Sequence[str]) -> str | None:
     """The memory of the data below the folder that all paths share."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    # The XDG standard has relative ones ignored; and without a home folder "~" stays as it is.
+    # Without an author, who would be a folder of its own on Windows.
+    cache = platformdirs.user_cache_dir("tltoolkit", appauthor=False)
+    # Without a home folder "~" stays as it is.
     if not paths or not os.path.isabs(cache):
         return None
     try:
@@ -66,7 +68,7 @@ def _cache_file(paths: Sequence[str]) -> str | None:
         shared = ""
     # A path may hold bytes that are no UTF-8.
     key = hashlib.sha256(shared.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return os.path.join(cache, "tltoolkit", "verdicts", f"{key}.json")
+    return os.path.join(cache, "verdicts", f"{key}.json")
 
 
 def _load(path: str | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tltoolkit.data import listing, table_file, table_labels
 from tltoolkit.data.assemble import (
     SPLIT_NAMES,
     assemble,
-    check_settings,
+    check_arguments,
     encode,
     stated,
     tidy,
@@ -25,6 +25,7 @@ from tltoolkit.data.origin import remembered
 from tltoolkit.data.sources import Files
 from tltoolkit.data.split import SPLITS
 from tltoolkit.data.table_file import Column
+from tltoolkit.data.terms import FROM_TABLE
 from tltoolkit.data.walk import SUFFIXES
 
 if TYPE_CHECKING:
@@ -96,12 +97,7 @@ def from_table(
         ValueError: a missing file, column, image or label, an unknown split, each with its row;
             two columns of one name; a class with fewer than two images; or a wrong argument.
     """
-    check_settings(val, test, seed)
-    _checks.integer("max_pixels", max_pixels, 1)
-    _checks.one_of("multi_label", multi_label, (None, True, False))
-    _checks.one_of("delimiter", delimiter, (None, *table_file.DELIMITERS))
-    _checks.one_of("header", header, (None, True, False))
-    _checks.instance("suffix", suffix, str, "text")
+    check_arguments(FROM_TABLE, locals())
     order = stated(class_names)
     if separator is not None and not (isinstance(separator, str) and separator):
         raise _checks.fail("separator", "text, or None", separator)

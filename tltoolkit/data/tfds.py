@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tltoolkit import _checks
-from tltoolkit.data.assemble import SPLIT_NAMES, assemble, check_settings, encode, tidy
+from tltoolkit.data.assemble import SPLIT_NAMES, assemble, check_arguments, encode, tidy
 from tltoolkit.data.decoding import MAX_PIXELS
 from tltoolkit.data.images import ImageData
 from tltoolkit.data.origin import remembered
@@ -17,6 +17,7 @@ from tltoolkit.data.records import Reader, Records, TFRecords, feature_bytes, pa
 from tltoolkit.data.sources import Files, Source
 from tltoolkit.data.split import SPLITS
 from tltoolkit.data.spool import SPOOL_GB, Spool
+from tltoolkit.data.terms import FROM_TFDS
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,8 +67,7 @@ def from_tfds(
             or 16-bit image and classes, or a wrong argument.
         ImportError: the package that reads the file format is missing.
     """
-    check_settings(val, test, seed)
-    _checks.integer("max_pixels", max_pixels, 1)
+    check_arguments(FROM_TFDS, locals())
     builder = _builder(name_or_builder, data_dir, download)
     image, label = _features(builder, image, label)
     class_names, multi_label = _classes(builder, label)

@@ -20,6 +20,8 @@ CHECKPOINTS = "checkpoints"
 HDF5, ZIP, NUMPY = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x93NUMPY"
 # Bytes of a lock: a process id.
 LONGEST_LOCK = 20
+# Windows deletes no file that is open: not this process's own lock, nor that of the next one.
+DELETES_OPEN = os.name != "nt"
 
 
 def _keyed(*names: str) -> writing.Ours:
@@ -27,7 +29,10 @@ def _keyed(*names: str) -> writing.Ours:
 
 
 def _is_lock(path: Path) -> bool:
-    content = reading.regular(path, LONGEST_LOCK).read_bytes()
+    try:
+        content = reading.regular(path, LONGEST_LOCK).read_bytes()
+    except PermissionError:
+        return True  # on Windows a lock that is held cannot be read
     return not content or content.isdigit()
 
 
@@ -78,7 +83,7 @@ def claimed(directory: str | Path | None, resume: bool | str) -> Iterator[Path |
             _sweep(target)
             yield target
         finally:
-            _withdraw(target, made)
+            _withdraw(target, made, file)
 
 
 @contextlib.contextmanager
@@ -103,7 +108,7 @@ def noted(directory: str | Path, resume: bool | str, command: Mapping[str, Any])
         with contextlib.suppress(OSError):  # another process may be at work in it by now
             more, file = _locked(target)
             with file:
-                _withdraw(target, [*made, *more])
+                _withdraw(target, [*made, *more], file)
 
 
 def check(target: Path, resume: bool | str) -> None:
@@ -137,10 +142,12 @@ def write(target: Path, name: str, data: Any) -> None:
     writing.plain_json(target / name, data, OURS[name])
 
 
-def _withdraw(target: Path, made: list[Path]) -> None:
+def _withdraw(target: Path, made: list[Path], file: IO[bytes]) -> None:
     """Unless a run has begun, take back what was written, and the folders that were made."""
     if os.path.lexists(target / STARTED):
         return
+    if not DELETES_OPEN:
+        file.close()
     for name in EARLY & _held(target):
         with contextlib.suppress(OSError, ValueError):
             if OURS[name](target / name):
@@ -196,13 +203,21 @@ def _same(file: IO[bytes], path: Path) -> bool:
 
 
 def _lock(file: IO[bytes], target: Path) -> None:
-    try:
-        import fcntl
+    """Lock a file that is open already: what opens it here follows no link and empties nothing."""
+    # It takes longer to load than the rest of the command line's help.
+    import filelock
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = file.read(LONGEST_LOCK).decode() or "?"
-        raise BlockingIOError(f"another run (process {holder}) is at work in {target}") from error
-    except (OSError, ImportError):
-        # Some network file systems, and Windows, have no such locks.
+    try:
+        held = not filelock.lock_descriptor(file.fileno(), blocking=False)
+    except OSError:
+        # Some network file systems have no such locks.
         warnings.warn(f"{target} cannot be locked: see that only one run uses it", stacklevel=5)
+        return
+    if held:
+        raise BlockingIOError(f"another run (process {_holder(file)}) is at work in {target}")
+
+
+def _holder(file: IO[bytes]) -> str:
+    with contextlib.suppress(PermissionError):  # on Windows what is locked cannot be read
+        return file.read(LONGEST_LOCK).decode() or "?"
+    return "?"

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from tltoolkit import _checks
 from tltoolkit.imbalance.labels import as_labels, check_counts, class_counts
+from tltoolkit.imbalance.terms import SAMPLINGS
 
-SAMPLINGS = ("oversample", "undersample", "sqrt", "balanced", "progressive")
 Rows = npt.NDArray[np.int64]
 
 

@@ -7,14 +7,8 @@ import numpy.typing as npt
 
 from tltoolkit import _checks
 from tltoolkit.imbalance.labels import as_labels
+from tltoolkit.imbalance.terms import SYNTHETIC
 
-# name -> class of imbalanced-learn, and its parameter for the neighbours of a row
-SYNTHETIC = {
-    "smote": ("SMOTE", "k_neighbors"),
-    "borderline_smote": ("BorderlineSMOTE", "k_neighbors"),
-    "svm_smote": ("SVMSMOTE", "k_neighbors"),
-    "adasyn": ("ADASYN", "n_neighbors"),
-}
 NEIGHBOURS = 5  # imbalanced-learn's own number, where the smallest class has as many
 
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from tltoolkit import _checks
 from tltoolkit.imbalance.labels import as_labels, check_counts, names_of
+from tltoolkit.imbalance.terms import WEIGHTS
 
-WEIGHTS = ("balanced", "effective")
 # Deferred weights count from this share of the epochs on.
 DEFERRED = 0.8
 

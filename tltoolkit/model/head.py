@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from tltoolkit import _checks
+from tltoolkit._checks import Integer, Number, OneOf, Row, Table
 from tltoolkit.layers import spatial
 from tltoolkit.layers.spatial import SpatialStatistics
 
@@ -17,6 +18,17 @@ GROUPS = 16  # at most, so that a hidden layer of 64 units has 4 in a group
 ALL = "all"
 # The fields that say nothing of a head without taps.
 TAPPED = ("taps", "statistics")
+
+HEAD: Table = {
+    "pooling": OneOf(*POOLINGS),
+    "hidden": Row(Integer(1), "a tuple of layer sizes"),
+    "dropout": Number(0, below=1),
+    "l1": Number(0),
+    "l2": Number(0),
+    "norm": OneOf(*NORMS),
+    "batch_size": Integer(1),
+    "max_norm": Number(above=0) | None,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +71,7 @@ class Head:
     max_norm: float | None = None
 
     def __post_init__(self) -> None:
-        _checks.one_of("pooling", self.pooling, POOLINGS)
+        _checks.fields(HEAD, self)
         object.__setattr__(self, "taps", _taps(self.taps))
         object.__setattr__(self, "statistics", spatial.checked(self.statistics))
         if self.taps is not None and self.pooling != Head.pooling:
@@ -68,17 +80,7 @@ class Head:
         if self.taps is None and self.statistics != Head.statistics:
             rule = "left out without `taps`, of which they are taken"
             raise _checks.fail("statistics", rule, self.statistics)
-        _checks.one_of("norm", self.norm, NORMS)
-        _checks.instance("hidden", self.hidden, (tuple, list), "a tuple of layer sizes")
         object.__setattr__(self, "hidden", tuple(self.hidden))
-        for units in self.hidden:
-            _checks.integer("hidden", units, 1)
-        _checks.number("dropout", self.dropout, 0, below=1)
-        _checks.number("l1", self.l1, 0)
-        _checks.number("l2", self.l2, 0)
-        _checks.integer("batch_size", self.batch_size, 1)
-        if self.max_norm is not None:
-            _checks.number("max_norm", self.max_norm, above=0)
 
 
 def tapped(head: Head, blocks: Sequence[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from tltoolkit.layers.random_states import same_random_state
 from tltoolkit.model import freezing, outputs
 from tltoolkit.model.classifier import LOGITS, blocks, preparation_of
 from tltoolkit.model.settings import Settings
+from tltoolkit.model.terms import FROM_LOGITS
 
 # Luma of ITU-R BT.601 in units of 2^-16, rounded: what Pillow's mode "L" holds.
 LUMA = (19595, 38470, 7471)
@@ -172,7 +173,7 @@ def network_of(model: Any, from_logits: bool | str = "auto", multi_label: bool =
         UserWarning: What the outputs mean is not certain.
     """
     _checks.instance("model", model, keras.Model, "a keras.Model")
-    _checks.one_of("from_logits", from_logits, outputs.STATED)
+    FROM_LOGITS.check("from_logits", from_logits)
     settings = getattr(model, "tltoolkit_settings", None)
     if not graph.is_functional(model):
         return _subclassed(model, from_logits, multi_label)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tltoolkit import _checks
 from tltoolkit.layers.random_states import same_random_state
+from tltoolkit.model.terms import FROM_LOGITS
 
 LOGITS, SOFTMAX, SIGMOID = "", "softmax", "sigmoid"
-STATED = ("auto", True, False)
 # How far probabilities may be from a sum of 1: rounding, which is coarser in half precision.
 TOLERANCES = {"float16": 1e-2, "bfloat16": 2e-2}
 TOLERANCE = 1e-3
@@ -84,7 +84,7 @@ def activation_of(
     Warns:
         UserWarning: Nothing tells for certain.
     """
-    _checks.one_of("from_logits", from_logits, STATED)
+    FROM_LOGITS.check("from_logits", from_logits)
     if from_logits is True:
         return LOGITS
     probe = Probe(model, shape)

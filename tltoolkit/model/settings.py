@@ -10,9 +10,7 @@ from tltoolkit.augment import Preparation
 from tltoolkit.files import reading
 from tltoolkit.model import head as heads
 from tltoolkit.model.head import Head
-
-# Pixels on a side from which a single batch would not fit any memory.
-LARGEST = 4096
+from tltoolkit.model.terms import LARGEST, SETTINGS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +32,7 @@ class Settings:
     output_prior: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        _checks.fields(SETTINGS, self)
         found = backbones.get(self.backbone)
         if self.trunk is not None:
             _checks.one_of("trunk", self.trunk, found.blocks)
@@ -50,8 +49,6 @@ class Settings:
             _checks.number(f"spatial_dropout[{block!r}]", rate, 0, below=1)
         object.__setattr__(self, "class_names", checked_names(self.class_names, self.multi_label))
         _checks.integer("image_size", self.image_size, found.min_size, LARGEST)
-        _checks.instance("multi_label", self.multi_label, bool, "True or False")
-        _checks.integer("seed", self.seed, 0, 2**31 - 1)
         _checks.instance("preparation", self.preparation, Preparation, "an augment.Preparation")
         for name in ("train_prior", "output_prior"):
             if (prior := getattr(self, name)) is not None:

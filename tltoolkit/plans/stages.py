@@ -6,7 +6,8 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from tltoolkit import _checks
-from tltoolkit.augment import PRESETS
+from tltoolkit._checks import Instance, Integer, Number, OneOf, Table
+from tltoolkit.augment.terms import PRESETS
 from tltoolkit.files import reading
 from tltoolkit.plans.terms import BATCH_NORMS, OPTIMIZERS, SCHEDULES, SOLVERS
 
@@ -28,6 +29,26 @@ STEPWISE = (
 )
 # Values besides the defaults that ask for nothing an optimizer without the setting would not do.
 NOTHING = {"epochs": 1, "weight_decay": 0.0, "clip_norm": None}
+# `warmup` has an upper bound, too: the epochs of its stage.
+STAGE: Table = {
+    "name": Instance(str, "a string"),
+    "unfreeze": Instance((str, int, float), "a string or a number"),
+    "epochs": Integer(1),
+    "learning_rate": Number(above=0) | AUTO,
+    "layer_decay": Number(above=0, high=1),
+    "head_rate": Number(0),
+    "schedule": OneOf(*SCHEDULES),
+    "warmup": Number(0),
+    "optimizer": OneOf(*OPTIMIZERS, *SOLVERS),
+    "momentum": Number(0, below=1),
+    "weight_decay": Number(0),
+    "clip_norm": Number(above=0) | None,
+    "label_smoothing": Number(0, below=1),
+    "batch_norm": OneOf(*BATCH_NORMS),
+    "augment": OneOf(*PRESETS) | None,
+    "cache_views": Integer(0) | None,
+    "early_stopping": Integer(1) | None,
+}
 
 
 def unused(optimizer: str) -> tuple[str, ...]:
@@ -107,30 +128,14 @@ class Stage:
     early_stopping: int | None = None
 
     def __post_init__(self) -> None:
-        _checks.instance("name", self.name, str, "a string")
-        _checks.instance("unfreeze", self.unfreeze, (str, int, float), "a string or a number")
-        _checks.integer("epochs", self.epochs, 1)
-        self._check_rate()
-        _checks.number("layer_decay", self.layer_decay, above=0, high=1)
-        _checks.number("head_rate", self.head_rate, 0)
+        _checks.fields(STAGE, self)
+        _checks.number("warmup", self.warmup, 0, self.epochs)
         if self.head_rate == 0 and self.unfreeze == "head":
             rule = "above 0 in a stage that trains the head alone"
             raise _checks.fail("head_rate", rule, self.head_rate)
-        _checks.one_of("schedule", self.schedule, SCHEDULES)
-        _checks.number("warmup", self.warmup, 0, self.epochs)
-        _checks.one_of("optimizer", self.optimizer, [*OPTIMIZERS, *SOLVERS])
-        _checks.number("momentum", self.momentum, 0, below=1)
-        _checks.number("weight_decay", self.weight_decay, 0)
-        if self.clip_norm is not None:
-            _checks.number("clip_norm", self.clip_norm, above=0)
-        _checks.number("label_smoothing", self.label_smoothing, 0, below=1)
-        _checks.one_of("batch_norm", self.batch_norm, BATCH_NORMS)
-        if self.augment is not None:
-            _checks.one_of("augment", self.augment, PRESETS)
-        if self.cache_views is not None:
-            _checks.integer("cache_views", self.cache_views, 0)
-        if self.early_stopping is not None:
-            _checks.integer("early_stopping", self.early_stopping, 1)
+        if self.solved and self.learning_rate == AUTO:
+            rule = f"a number with optimizer={self.optimizer!r}, which has no rate to find"
+            raise _checks.fail("learning_rate", rule, self.learning_rate)
         if self.solved and self.unfreeze != "head":
             rule = f"'head' with optimizer={self.optimizer!r}"
             raise _checks.fail("unfreeze", rule, self.unfreeze)
@@ -154,16 +159,6 @@ class Stage:
                 left = f"left out (or {' or '.join(map(repr, silent))})"
                 rule = f"{left} with optimizer={self.optimizer!r}, which has no use for it"
                 raise _checks.fail(name, rule, value)
-
-    def _check_rate(self) -> None:
-        if isinstance(self.learning_rate, str):
-            if self.learning_rate != AUTO:
-                raise _checks.fail("learning_rate", "a number > 0 or 'auto'", self.learning_rate)
-            if self.solved:
-                rule = f"a number with optimizer={self.optimizer!r}, which has no rate to find"
-                raise _checks.fail("learning_rate", rule, self.learning_rate)
-        else:
-            _checks.number("learning_rate", self.learning_rate, above=0)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from tltoolkit.files.claiming import CHECKPOINTS, STARTED, claimed, write
 from tltoolkit.model.classifier import note_preparation, with_head
 from tltoolkit.runs import started
 from tltoolkit.runs.record import Run
+from tltoolkit.runs.terms import FORCE
 from tltoolkit.training import correcting
 from tltoolkit.training.progress import variable_paths
 
@@ -26,7 +27,6 @@ __all__ = ["CHECKPOINTS", "FORCE", "begin", "claimed", "finish", "finished", "re
 
 RECORD = "run.json"
 WEIGHTS = "weights"
-FORCE = "force"
 
 
 def begin(target: Path, noted: Mapping[str, Any], resume: bool | str) -> bool:

@@ -15,6 +15,7 @@ from tltoolkit.plans.stages import Plan
 from tltoolkit.runs import auto, directory, noting
 from tltoolkit.runs.preparing import Prepared, prepare
 from tltoolkit.runs.record import Run, joined
+from tltoolkit.runs.terms import FINE_TUNE
 from tltoolkit.training import arguments, correcting
 from tltoolkit.training.progress import Progress, checkpoint_bytes
 from tltoolkit.training.stage import run_stages
@@ -119,7 +120,7 @@ def fine_tune(
         FloatingPointError: The loss became NaN or infinite; the message says where.
         KeyboardInterrupt, SystemExit: After Ctrl-C; after SIGTERM, with the code 143.
     """
-    _checks.one_of("resume", resume, [True, False, directory.FORCE])
+    _checks.arguments(FINE_TUNE, locals())
     arguments.check_save_freq(save_freq, run_dir)
     prepared = prepare(
         model,

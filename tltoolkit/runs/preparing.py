@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from tltoolkit.imbalance import Correction, Imbalance
 from tltoolkit.model.network import Network
 from tltoolkit.plans.stages import Plan
 from tltoolkit.runs import auto, noting, started
+from tltoolkit.runs.terms import PREPARED
 from tltoolkit.training import arguments, correcting, saying
 from tltoolkit.training.caching import Features
 from tltoolkit.training.features import Storage
@@ -139,11 +139,8 @@ def prepare(
     budget: float | str | None = None,
 ) -> Prepared:
     """Check the arguments of `fine_tune`, which see, without touching model, images or disk."""
-    _checks.integer("batch_size", batch_size, 1)
-    _checks.integer("seed", seed, 0, 2**31 - 1)  # what Keras' generators take
+    _checks.arguments(PREPARED, locals())
     level = saying.level(verbose)
-    if run_dir is not None:
-        _checks.instance("run_dir", run_dir, (str, os.PathLike), "a path or None")
     seconds = seconds_of(budget, plan)
     network_for(model, data, from_logits)  # is of the user's model what an error should speak of
     trained = auto.widened(model) if plan in WIDENED else model

@@ -74,10 +74,7 @@ def check_callbacks(
 
 
 def check_save_freq(save_freq: str | int, run_dir: str | Path | None) -> None:
-    """Raise ValueError for what is no number of steps, or has no place to write to."""
-    if save_freq == "epoch":
-        return
-    _checks.integer("save_freq", save_freq, 1)
-    if run_dir is None:
+    """Raise ValueError for checkpoints that have no place to be written to."""
+    if save_freq != "epoch" and run_dir is None:
         rule = "left out without run_dir, where checkpoints would be written"
         raise _checks.fail("save_freq", rule, save_freq)

@@ -17,9 +17,9 @@ from tltoolkit.augment import keys
 from tltoolkit.augment.dataset import untuned
 from tltoolkit.layers import graph, private
 from tltoolkit.model.network import RGB, as_channels
+from tltoolkit.training.terms import STORAGE
 
 Batch = tuple[np.ndarray, Any]
-DTYPES = ("float32", "float16")
 # A folded graph is 1.1 to 1.25 times faster, but folding takes as long as that many images gain.
 IMAGES_PER_MB = 15
 # All else that takes a variable may write it.
@@ -47,8 +47,7 @@ class Storage:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        _checks.number("memory_gb", self.memory_gb, above=0)
-        _checks.one_of("dtype", self.dtype, DTYPES)
+        _checks.fields(STORAGE, self)
 
     @property
     def memory_bytes(self) -> float:

@@ -18,6 +18,7 @@ from tltoolkit.training.frozen import FrozenCheck
 from tltoolkit.training.job import History, Task, recalibrated
 from tltoolkit.training.objective import loss_of
 from tltoolkit.training.progress import Progress, StageCheckpoints
+from tltoolkit.training.terms import BARS, LINES
 from tltoolkit.training.validation import Validation
 
 # Biases, and the scales and shifts of normalisation, keep their size.
@@ -36,7 +37,7 @@ def fit(task: Task, progress: Progress) -> History:
             train,
             epochs=task.stage.epochs,
             shuffle=False,
-            verbose=int(task.job.verbose == saying.BARS),
+            verbose=int(task.job.verbose == BARS),
             callbacks=[
                 *objective.callbacks_of(task, loss),
                 *_callbacks(task, progress, validation),
@@ -110,7 +111,7 @@ def _callbacks(task: Task, progress: Progress, validation: Validation | None) ->
         own.append(EarlyStopping(monitor="val_loss", patience=stage.early_stopping))
     # After those that put an average of the weights into the model at the end of an epoch.
     best = KeepBest(job.model, progress.best, task.first_epoch)
-    said = [saying.Lines()] * (job.verbose == saying.LINES)
+    said = [saying.Lines()] * (job.verbose == LINES)
     callbacks = [*own, *job.callbacks, best, *said]
     if progress.directory is not None:
         callbacks.append(StageCheckpoints(progress, task, callbacks, finite))

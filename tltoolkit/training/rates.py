@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tltoolkit.training.terms import LADDER, SWEEP
+
 # A fall of the loss smaller than this share of it is none.
 LEAST_FALL = 0.02
 # The averaging window of a sweep and the run-up that is not judged, as shares of its steps.
 WINDOW, RUN_UP = 0.1, 0.1
-SWEEP, LADDER = "sweep", "ladder"
-MODES = (SWEEP, LADDER)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

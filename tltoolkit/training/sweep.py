@@ -13,6 +13,7 @@ from tltoolkit.training import gradient, rates
 from tltoolkit.training.job import Task
 from tltoolkit.training.objective import loss_of
 from tltoolkit.training.rates import RateCurve
+from tltoolkit.training.terms import SWEEP
 from tltoolkit.training.untouched import untouched
 
 LOW, HIGH = 1e-6, 10.0
@@ -26,7 +27,7 @@ Losses = Callable[[NDArray[np.float64]], Iterator[float]]
 
 def find_rate(
     task: Task,
-    mode: str = rates.SWEEP,
+    mode: str = SWEEP,
     low: float = LOW,
     high: float = HIGH,
     steps: int | None = None,
@@ -44,7 +45,7 @@ def find_rate(
     with untouched(task.job.model):
         trainer = task.trainer()
         make = _losses(trainer, task)
-        if mode == rates.SWEEP:
+        if mode == SWEEP:
             return sweep(make, low, high, steps or SWEEP_STEPS)
         return ladder(make, low, high, steps or RUNG_STEPS)
 

@@ -12,9 +12,9 @@ from typing import Any
 from tltoolkit import _checks
 from tltoolkit.layers import graph
 from tltoolkit.model import freezing
-from tltoolkit.plans.terms import OPTIMIZERS
 from tltoolkit.training.trial import network_for
 from tltoolkit.training.untouched import untouched
+from tltoolkit.tune.terms import FIND_BATCH_SIZE, SCALED_RATE
 
 SIZES = (16, 32, 64, 128, 256)
 # Optimizers whose step is the gradient's own size; the others scale it away.
@@ -63,8 +63,7 @@ class BatchSizes:
             ValueError: A value out of range, or no batch size was found.
         """
         target = self.batch_size if to is None else to
-        _checks.number("learning_rate", learning_rate, above=0)
-        _checks.integer("batch_size", batch_size, 1)
+        _checks.arguments(SCALED_RATE, locals())
         _checks.integer("to", target, 1)
         ratio = int(target or 0) / batch_size
         return learning_rate * (ratio if self.optimizer in LINEAR else math.sqrt(ratio))
@@ -114,10 +113,8 @@ def find_batch_size(
             that another process cannot import, fewer than 16 training images.
         RuntimeError: The other process failed for another reason than its memory.
     """
+    _checks.arguments(FIND_BATCH_SIZE, locals())
     network = network_for(model, data, from_logits)
-    _checks.one_of("optimizer", optimizer, OPTIMIZERS)
-    if memory_gb is not None:
-        _checks.number("memory_gb", memory_gb, above=0)
     sizes = [size for size in SIZES if size <= len(data.train)]
     if not sizes:
         rule = f"an ImageData with at least {SIZES[0]} training images"

@@ -17,6 +17,7 @@ from tltoolkit.runs.fine_tune import fine_tune
 from tltoolkit.runs.record import Run
 from tltoolkit.tune.bench import Weights, weights_of
 from tltoolkit.tune.searching import check_weights, search
+from tltoolkit.tune.terms import CLIMB
 
 METRIC = "f1_macro"
 # The middle 68.3 % of bootstrap draws reach one standard error to either side.
@@ -115,6 +116,7 @@ def climb(
         ValueError: An unknown family, weights that lack one of it, data without validation
             split; what `search` and `fine_tune` raise.
     """
+    _checks.arguments(CLIMB, locals())
     names = family_of(family)
     check_image_data(data)
     if data.val is None:

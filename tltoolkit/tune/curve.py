@@ -22,8 +22,8 @@ from tltoolkit.tune import power_law
 from tltoolkit.tune.heads import heads, trainings
 from tltoolkit.tune.power_law import FloatArray, PowerLaw
 from tltoolkit.tune.subsets import check_sizes, default_sizes, nested
+from tltoolkit.tune.terms import LEARNING_CURVE
 
-METRICS = ("f1_macro", "accuracy")
 DRAWS = 200
 # A gain that is worth the work of collecting and labelling.
 WORTH = 0.01
@@ -185,13 +185,9 @@ def learning_curve(
         ValueError: An argument out of range, a size larger than the data; a model whose head is
             not one dense layer, without a plan. All before any training.
     """
+    _checks.arguments(LEARNING_CURVE, locals())
     build = fresh(build)
     check_image_data(data)
-    _checks.integer("repeats", repeats, 2)
-    _checks.one_of("on", on, ("val", "test"))
-    _checks.one_of("metric", metric, METRICS)
-    _checks.number("level", level, above=0, below=1)
-    _checks.integer("seed", seed, 0, 2**31 - 1)
     for name in ("val", on):
         if name not in data.splits:
             raise _checks.fail("data", f"an ImageData with a {name} split", data)

@@ -1,6 +1,7 @@
 """A search as an Optuna study: opened or made, asked for settings, told scores."""
 
 import contextlib
+import copy
 import hashlib
 import json
 import logging
@@ -13,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
 
 from tltoolkit import _checks
 from tltoolkit.data import ImageData
@@ -162,25 +163,28 @@ class Asked:
             return RandomSampler(seed=seed)
         if self.sampler == "tpe":
             return TPESampler(seed=seed)
-        grid = self.space.grid()
-        order = np.random.default_rng(self.seed).permutation(len(grid))
-        return _Given(grid[order[k % len(grid)]])
+        # Where several processes ask, only the number of a trial is one's own.
+        return _Grid(self.space.grid(), self.seed, None if self.shared else k)
 
 
-class _Given(BaseSampler):
-    """Draws what it was given."""
+class _Grid(GridSampler):
+    """Optuna's grid, for trials that are asked for one by one.
 
-    def __init__(self, drawn: Mapping[str, Any]) -> None:
-        self.drawn = drawn
+    It goes by the number of a trial, and so would never come back to one that was left unfinished;
+    hence `k`, which is in place of that number unless it is None.
+    """
 
-    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-        return {}
+    def __init__(self, axes: Mapping[str, Any], seed: int, k: int | None) -> None:
+        super().__init__(axes, seed)
+        self.k = k
 
-    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-        return {}
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        trial = copy.copy(trial)
+        trial.number = trial.number if self.k is None else self.k
+        super().before_trial(study, trial)
 
-    def sample_independent(self, study: Any, trial: Any, param_name: str, _: Any) -> Any:
-        return self.drawn[param_name]
+    def after_trial(self, *_: Any) -> None:
+        """Optuna would stop its `optimize` here after the last combination, which nobody called."""
 
 
 def _difference(known: str | None, identity: Mapping[str, Any]) -> str | None:
