@@ -130,7 +130,11 @@ PLACES = {
         lambda **k: tl.data.ImageData(train=images().train, **k),
     ),
     "kfold": Place(sources.KFOLD, tl.data.ImageData.kfold, lambda **k: images().kfold(**k)),
-    "fine_tune": Place(FINE_TUNE, tl.fine_tune, lambda **k: tl.fine_tune(network(), images(), **k)),
+    "fine_tune": Place(
+        FINE_TUNE, tl.fine_tune,
+        lambda **k: tl.fine_tune(network(), images(), **k),
+        {"budget": "a number or a text with a unit, and the plan has to go by it"},
+    ),
     "search": Place(
         tuning.SEARCH, tl.tune.search,
         lambda **k: tl.tune.search(images(), {"dropout": [0.0, 0.1]}, **k),
