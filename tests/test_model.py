@@ -9,6 +9,8 @@ from tltoolkit.model import classifier as models
 from tltoolkit.model.classifier import Settings, blocks, build_classifier
 from tltoolkit.model.head import Head
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 NAMES = ("cat", "dog", "owl")
 
 
