@@ -15,11 +15,12 @@ from scipy.special import log_expit, log_softmax
 import tltoolkit as tl
 from tltoolkit import callbacks as ours
 from tltoolkit.data.stratify import deal
+from tltoolkit.model.network import network_of
 from tltoolkit.plans import stages, terms
 from tltoolkit.training import arguments, linear, optimizers, probe
 from tltoolkit.tune import space as spaces
 
-pytestmark = pytest.mark.usefixtures("eagerly")
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
 
 SIZE = 8
 Stage = tl.Stage
@@ -268,7 +269,7 @@ def test_a_head_that_cannot_be_solved_is_refused_before_the_first_step(kind: str
         trained(Stage("first", epochs=1), Stage("solved", optimizer="lbfgs"), model=model)
     assert same(before, model.get_weights())
     # What may choose trains such a head by steps.
-    begun, _ = arguments.plan_of("auto", tl.network.network_of(model))
+    begun, _ = arguments.plan_of("auto", network_of(model))
     assert [stage.name for stage in begun] == ["head"]
     if kind == "l1":
         run = tl.fine_tune(model, data(), "auto", "none", verbose=0)
@@ -282,7 +283,7 @@ def test_our_heads_are_solved_or_refused(head: dict[str, Any]) -> None:
     names, options = ("0", "1", "2"), {"weights": None, "image_size": 32}
     ours_ = tl.build_classifier(class_names=names, head=tl.Head(**head), **options)
     with pytest.raises(ValueError, match="with optimizer|goes down the gradient|one dense layer"):
-        linear.check_stage(tl.network.network_of(ours_), Stage("a", optimizer="lbfgs"))
+        linear.check_stage(network_of(ours_), Stage("a", optimizer="lbfgs"))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import pytest
 import tltoolkit as tl
 from tltoolkit.evaluation import Report
 
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow", "few_draws")
+
 SIZE = 8
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (24, SIZE, SIZE, 3)).astype(np.uint8)

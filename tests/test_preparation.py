@@ -21,6 +21,8 @@ from tltoolkit.cli import main
 from tltoolkit.model import outputs
 from tltoolkit.model.classifier import note_preparation
 
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow", "few_draws")
+
 SIZE = 16
 SHAPES = {"landscape": (20, 37), "portrait": (41, 18), "square": (16, 16), "tiny": (1, 3)}
 FITS = ("squash", "pad", "crop")

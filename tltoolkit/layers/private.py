@@ -1,7 +1,7 @@
 """Every private part of Keras and TensorFlow that the toolkit uses, each behind a function.
 
 What has no public form may change with any release. So it stands here alone, which
-tests/test_architecture.py holds; tests/test_private_keras.py checks each part against public
+tests/test_architecture.py holds; tests/layers/test_private_keras.py checks each part against public
 behaviour, and `.ci/run` does that with keras-nightly too. All were seen in Keras 3.15.1 and
 3.16.0.dev2026102704 and in TensorFlow 2.21, and each says what it is needed for.
 

@@ -16,6 +16,8 @@ from tltoolkit.evaluation import Abstention, Decision, Report, Temperature, Thre
 from tltoolkit.evaluation.page_data import page_data
 from tltoolkit.evaluation.text import SCALARS
 
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
+
 NAMES = ("dark", "grey", "light")
 COUNT = 30
 

@@ -5,6 +5,8 @@ import tltoolkit as tl
 from tltoolkit.evaluation import Report
 from tltoolkit.tune import climbing
 
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
+
 SIZE = 32
 HEAD = tl.Plan((tl.Stage("head", optimizer="lbfgs", epochs=1, augment="none"),))
 

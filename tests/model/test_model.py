@@ -10,6 +10,8 @@ from tltoolkit.model.classifier import blocks, build_classifier
 from tltoolkit.model.head import Head
 from tltoolkit.model.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 NAMES = ("cat", "dog", "owl")
 
 

@@ -14,6 +14,8 @@ from tltoolkit.runs import refitting
 from tltoolkit.runs.record import Run
 from tltoolkit.training.limits import StopAfter, UntilLoss
 
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
+
 SIZE = 32
 PLAN = tl.Plan(
     (

@@ -13,15 +13,15 @@ import tensorflow as tf
 from scipy.special import expit, softmax
 
 import tltoolkit as tl
+from networks import KINDS, SIZE, Head, body, data, dense, flat, layers, pixels, then
 from tltoolkit.artifacts import foreign
 from tltoolkit.artifacts.inference import predict_proba
 from tltoolkit.model.network import network_of
 from tltoolkit.runs.estimate import estimate
 
-SIZE = 8
-layers, ops = keras.layers, keras.ops
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
 
-Head = Callable[[Any], Any]
+ops = keras.ops
 
 
 @pytest.fixture(autouse=True)
@@ -29,60 +29,6 @@ def seeded() -> Iterator[None]:
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
-
-
-def body(x: Any) -> Any:
-    x = layers.Conv2D(4, 3, strides=2, activation="relu")(layers.Rescaling(1 / 255)(x))
-    return layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3, activation="relu")(x))
-
-
-def flat(head: Head, channels: int = 3) -> keras.Model:
-    pixels = keras.Input((SIZE, SIZE, channels))
-    return keras.Model(pixels, head(body(pixels)), name="theirs")
-
-
-def nested(head: Head, channels: int = 3) -> keras.Model:
-    pixels, inside = (keras.Input((SIZE, SIZE, channels)) for _ in range(2))
-    whole = keras.Model(inside, head(body(inside)))
-    return keras.Model(pixels, whole(pixels), name="theirs")
-
-
-def sequential(head: Head, channels: int = 3) -> keras.Model:
-    pixels, rows = keras.Input((SIZE, SIZE, channels)), keras.Input((6,))
-    parts = [keras.Model(pixels, body(pixels)), keras.Model(rows, head(rows))]
-    return keras.Sequential([keras.Input((SIZE, SIZE, channels)), *parts], name="theirs")
-
-
-class Subclassed(keras.Model):
-    """Head and body are called in `call`, so that nothing shows which comes last."""
-
-    def __init__(self, head: Head, channels: int = 3) -> None:
-        super().__init__(name="theirs")
-        rows, pixels = keras.Input((6,)), keras.Input((SIZE, SIZE, channels))
-        self.top = keras.Model(rows, head(rows))
-        self.lower = keras.Model(pixels, body(pixels))
-        self(np.zeros((1, SIZE, SIZE, channels), np.float32))
-
-    def call(self, x: Any) -> Any:
-        return self.top(self.lower(x))
-
-
-KINDS = {"flat": flat, "nested": nested, "sequential": sequential, "subclassed": Subclassed}
-
-
-def dense(units: int = 3, activation: Any = None, **options: Any) -> Head:
-    return layers.Dense(units, activation, **options)
-
-
-def then(*parts: Any) -> Head:
-    """Several callables, one after the other."""
-
-    def head(x: Any) -> Any:
-        for part in parts:
-            x = part(x)
-        return x
-
-    return head
 
 
 @keras.saving.register_keras_serializable("test_outputs")
@@ -146,23 +92,12 @@ CASES = [
 ]
 
 
-def data(classes: int = 3, count: int = 36, val: float = 0.25, **options: Any) -> Any:
-    rng = np.random.default_rng(0)
-    labels = np.arange(count) % classes
-    images = rng.integers(0, 100, (count, SIZE, SIZE, 3)) + 70 * labels[:, None, None, None]
-    return tl.data.from_arrays(images.clip(0, 255).astype(np.uint8), labels, val=val, **options)
-
-
 def several(count: int = 36) -> Any:
     """Multi-label data of three classes."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, (count, 3)).astype(np.uint8)
     images = rng.integers(0, 256, (count, SIZE, SIZE, 3)).astype(np.uint8)
     return tl.data.from_arrays(images, labels, val=0.25)
-
-
-def pixels(split: Any) -> Any:
-    return np.stack([split.image(i) for i in range(len(split))])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -271,7 +206,13 @@ def zeros() -> Any:
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_a_doubt_is_said_and_a_statement_ends_it(name: str) -> None:
+def test_a_doubt_is_said_and_a_statement_ends_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What follows the question has tests of its own, and takes seconds.
+    monkeypatch.setattr("tltoolkit.tune.batch_size._measure", lambda order: ())
+    monkeypatch.setattr("tltoolkit.tune.rate.sweep.find_rate", lambda *_: None)
+    monkeypatch.setattr("tltoolkit.tune.curve.summarise", lambda *_, **__: None)
     with pytest.warns(UserWarning, match=r"not certain.*taken for logits; from_logits=True states"):
         ASKED[name]()
     with warnings.catch_warnings():
@@ -383,6 +324,7 @@ REFUSED: dict[str, tuple[Callable[[], Head], bool, str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")  # one of them does
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", REFUSED)
 def test_outputs_that_do_not_fit_are_refused_before_any_work(name: str, kind: str) -> None:

@@ -14,6 +14,8 @@ from tltoolkit.evaluation import Report
 from tltoolkit.tune import power_law, subsets
 from tltoolkit.tune.curve import LearningCurve, summarise
 
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
+
 SIZE = 32
 
 

@@ -13,6 +13,8 @@ import pytest
 import tltoolkit as tl
 from tltoolkit.artifacts.predictor import AHEAD, BadImage, Prediction, Predictor
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 NAMES = ("ant", "bee", "cow")
 SIZE = 32
 

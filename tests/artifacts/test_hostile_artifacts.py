@@ -20,6 +20,8 @@ from tltoolkit.artifacts import artifact, foreign
 from tltoolkit.artifacts.verified import sha256
 from tltoolkit.evaluation import Decision
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 NAMES = ("ant", "bee", "cow")
 KERNEL = "layers/dense/vars/0"
 SETTINGS, WEIGHTS, DECISION = "classifier.json", "model.weights.h5", "decision.json"

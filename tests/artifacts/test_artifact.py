@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 import tltoolkit as tl
+from tltoolkit.artifacts.predictor import Predictor
 from tltoolkit.evaluation import Decision, Report
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 NAMES = ("ant", "bee", "cow")
 
@@ -25,16 +28,22 @@ def saved(model: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tl.save(model, tmp_path_factory.mktemp("artifact") / "new" / "model")
 
 
+@pytest.fixture(scope="module")
+def predictor(saved: Path) -> Predictor:
+    return tl.load(saved)
+
+
 def probabilities(predictions: list) -> np.ndarray:
     return np.array([[p.probabilities[name] for name in NAMES] for p in predictions])
 
 
-def test_files_arrays_and_the_model_agree(model: keras.Model, saved: Path, tmp_path: Path) -> None:
+def test_files_arrays_and_the_model_agree(
+    model: keras.Model, predictor: Predictor, tmp_path: Path
+) -> None:
     images = pixels()
     paths = [tmp_path / f"{i}.png" for i in range(len(images))]
     for path, image in zip(paths, images, strict=True):
         keras.utils.save_img(path, image, scale=False)
-    predictor = tl.load(saved)
     resized = np.stack([tl.augment.resize(image, 32) for image in images])
     expected = model.predict(resized, verbose=0)
     np.testing.assert_allclose(probabilities(predictor.predict(list(images))), expected, atol=1e-6)
@@ -44,8 +53,9 @@ def test_files_arrays_and_the_model_agree(model: keras.Model, saved: Path, tmp_p
     )
 
 
-def test_a_prediction_says_the_label_and_abstains_below_the_confidence(saved: Path) -> None:
-    predictor = tl.load(saved)
+def test_a_prediction_says_the_label_and_abstains_below_the_confidence(
+    predictor: Predictor,
+) -> None:
     assert predictor.class_names == NAMES
     first = predictor.predict(pixels(1))[0]
     assert first.probability == max(first.probabilities.values())
@@ -133,11 +143,11 @@ def test_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
         ([np.zeros((4, 4, 2), "uint8")], r"\(4, 4, 2\)"),
     ],
 )
-def test_bad_images_are_named(saved: Path, images: object, message: str) -> None:
+def test_bad_images_are_named(predictor: Predictor, images: object, message: str) -> None:
     with pytest.raises((ValueError, TypeError, OSError), match=message):
-        tl.load(saved).predict(images)
+        predictor.predict(images)
 
 
-def test_bad_confidence_is_refused(saved: Path) -> None:
+def test_bad_confidence_is_refused(predictor: Predictor) -> None:
     with pytest.raises(ValueError, match="`min_confidence` must be a finite number"):
-        tl.load(saved).predict(pixels(1), min_confidence=2)
+        predictor.predict(pixels(1), min_confidence=2)

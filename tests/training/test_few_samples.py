@@ -11,6 +11,8 @@ from tltoolkit.data.folds import set_aside
 from tltoolkit.runs.cross_validation import with_held
 from tltoolkit.training import probe
 
+pytestmark = pytest.mark.usefixtures("eagerly", "few_draws")
+
 SIZE = 8
 
 

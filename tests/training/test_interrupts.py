@@ -5,21 +5,20 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import tltoolkit as tl
 from tltoolkit.callbacks import checkpoint
 from tltoolkit.training.interrupts import Interrupts
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 SIZE = 16
-pytestmark = pytest.mark.filterwarnings("ignore:Even though the")
 
 
 def build() -> keras.Model:
@@ -61,13 +60,6 @@ class At(keras.callbacks.Callback):
         self.seen += 1
         if self.seen == self.at:
             self.action()
-
-
-@pytest.fixture(autouse=True)
-def eagerly() -> Iterator[None]:
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 def send(number: int) -> Any:

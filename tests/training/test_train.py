@@ -9,6 +9,8 @@ import tltoolkit as tl
 from tltoolkit.runs.record import Run
 from tltoolkit.training import best
 
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
+
 SIZE = 32
 PLAN = tl.Plan(
     (

@@ -8,6 +8,8 @@ import tltoolkit as tl
 from tltoolkit.callbacks import DropBlock2D, ScheduledSpatialDropout2D
 from tltoolkit.layers import graph
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 OPTIONS = {"class_names": ("a", "b"), "weights": None, "image_size": 32}
 
 

@@ -17,6 +17,8 @@ from tltoolkit.tune import study as studies
 from tltoolkit.tune import trials as runs
 from tltoolkit.tune.searching import Search
 
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
+
 SIZE = 32
 SPACE = {
     "learning_rate": (1e-3, 1e-1, "log"),

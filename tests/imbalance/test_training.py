@@ -14,13 +14,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss
 
 import tltoolkit as tl
-import tltoolkit.artifacts.inference
-import tltoolkit.artifacts.predictor
 from tltoolkit import imbalance, losses
+from tltoolkit.artifacts.inference import predict_proba
+from tltoolkit.artifacts.predictor import Predictor
 from tltoolkit.data.stratify import deal
 from tltoolkit.model.network import network_of
 from tltoolkit.runs.record import Run
 from tltoolkit.training import correcting, features
+
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
 
 SIZE, NAMES = 8, ("dark", "dim", "light")
 LABELS = np.repeat([0, 1, 2], [84, 24, 12])
@@ -145,7 +147,7 @@ def test_logit_adjustment_is_plain_training_and_a_shift_of_the_bias() -> None:
 
 def test_validation_reports_the_weighted_and_the_plain_loss() -> None:
     run, val = trained_by("balanced"), data().val
-    p = tl.inference.predict_proba(run.model, val)
+    p = predict_proba(run.model, val)
     weights = imbalance.class_weights("balanced", data().train.class_counts)
     best = run.best_epoch
     weighted = log_loss(val.labels, p, sample_weight=weights[val.labels])
@@ -360,7 +362,7 @@ def test_bad_priors_are_refused(predictor: Any, prior: Any, message: str) -> Non
 
 
 def test_a_classifier_without_training_has_no_prior() -> None:
-    predictor = tl.predictor.Predictor(model=classifier(), class_names=NAMES)
+    predictor = Predictor(model=classifier(), class_names=NAMES)
     with pytest.raises(ValueError, match="whose training prior is not known"):
         predictor.predict([images()[0]], prior="uniform")
 

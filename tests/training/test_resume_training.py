@@ -18,7 +18,6 @@ from tltoolkit.training import features
 from tltoolkit.training.caching import Examples
 
 SIZE, BATCH = 16, 8
-pytestmark = pytest.mark.filterwarnings("ignore:Even though the")
 
 
 def images(count: int = 36) -> tuple[np.ndarray, np.ndarray]:

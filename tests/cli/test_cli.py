@@ -23,6 +23,8 @@ from tltoolkit.evaluation import Decision
 from tltoolkit.plans import ready
 from tltoolkit.runs.estimate import Estimate, StageEstimate
 
+pytestmark = pytest.mark.usefixtures("shallow", "few_draws")
+
 SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "block1"]
 PLAN = """\
 stages:

@@ -54,8 +54,8 @@ OTHERWISE = {
     (
         "learning_rate_scheduler_test",
         "test_throws_when_optimizer_has_schedule",
-    ): "a ValueError before the first step, in test_callbacks_learning_rate.py",
-    ("backup_and_restore_test", "test_backup_corrupted"): "see test_callbacks_resume.py",
+    ): "a ValueError before the first step, in test_learning_rate.py",
+    ("backup_and_restore_test", "test_backup_corrupted"): "see test_resume.py",
     ("backup_and_restore_test", "test_save_freq_unknown_error"): "another wording",
     ("backup_and_restore_test", "test_backup_dir_empty_error"): "another wording",
     ("backup_and_restore_test", "test_backup_dir_none_error"): "another wording",

@@ -6,7 +6,6 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import tltoolkit as tl
 from tltoolkit import imbalance
@@ -14,21 +13,13 @@ from tltoolkit.training import features
 from tltoolkit.training.caching import Examples, Features, Wanted
 from tltoolkit.training.features import Storage
 
-pytestmark = pytest.mark.usefixtures("eagerly")
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
 
 SIZE = 12
 LABELS = np.random.default_rng(1).permutation(np.repeat([0, 1], [30, 12]))
 HEAD = tl.Stage("head", epochs=2, learning_rate=1e-2)
 STILL = tl.Plan((tl.Stage("head", epochs=1, learning_rate=1e-12, weight_decay=0.0),))
 PLAN = tl.Plan((HEAD, tl.Stage("upper", unfreeze=1, epochs=1, batch_norm="train")))
-
-
-@pytest.fixture(autouse=True)
-def eagerly() -> Any:
-    """Tracing is what takes the time."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 def images() -> np.ndarray:

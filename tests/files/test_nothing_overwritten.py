@@ -18,6 +18,8 @@ from tltoolkit.cli import main
 from tltoolkit.evaluation import Report
 from tltoolkit.files import claiming, writing
 
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
+
 SIZE = 8
 PLAN = tl.Plan((tl.Stage("head", epochs=1, learning_rate=1e-2),))
 KEYS = "ssh-ed25519 mine\n"
