@@ -13,7 +13,7 @@ from tltoolkit.files import reading
 from tltoolkit.imbalance.terms import METHODS
 from tltoolkit.plans.ready import PLANS
 from tltoolkit.plans.stages import STAGE
-from tltoolkit.runs.terms import FINE_TUNE
+from tltoolkit.runs.terms import FINE_TUNE, seconds_of
 
 EPILOG = """\
 The same command again goes on with an interrupted run, or does nothing where it is finished."""
@@ -30,6 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--plan", default="auto", help=f"{plans}, or a .yaml file of stages (default auto)")
     add("--epochs", **options.allowing(STAGE["epochs"], "epochs of a ready-made plan"))
     add("--learning-rate", **options.allowing(Number(above=0), "peak rate of a ready-made plan"))
+    add("--budget", metavar="TIME", help="what --plan auto may take: seconds, 90s, 5m or 1h")
     presets = options.in_words(OneOf("auto", *PRESETS))
     add("--augment", default="auto", help=f"{presets}, or a .yaml file (default auto)")
     methods = OneOf("auto", *METHODS)
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
             resume=resume,
             save_freq=args.save_freq,
             verbose=0 if args.quiet else "auto",
+            budget=args.budget,
             **training,
         )
     _show(args, out, done)
@@ -111,6 +113,7 @@ def _checked(args: argparse.Namespace, resume: bool | str) -> tuple[Any, Any]:
     if args.weights not in ("imagenet", "none"):
         args.weights = options.absolute(args.weights)
         reading.regular(Path(args.weights))
+    args.budget = seconds_of(args.budget, args.plan)
     wanted = {"epochs": args.epochs, "learning_rate": args.learning_rate}
     given = {name: value for name, value in wanted.items() if value is not None}
     return settings.plan_of(args.plan, **given), _pipeline(args.augment)

@@ -84,7 +84,7 @@ def text_of(value: str | None) -> str | None:
 
 
 def plan_of(value: str, **wanted: Any) -> Any:
-    """The plan that a name, a file or a YAML text gives: a `Plan`, or `"auto"`.
+    """The plan that a name, a file or a YAML text gives: a `Plan`, or a name that says more.
 
     Args:
         value: As --plan has it.
@@ -113,7 +113,7 @@ def plan_of(value: str, **wanted: Any) -> Any:
     if head and rate and not 10 <= round(head.default / rate, 6) <= 100:
         rule = f"{head.default / 100:g} to {head.default / 10:g} for the plan {value!r}"
         raise _checks.fail("learning_rate", rule, rate)
-    return make(**wanted)
+    return value if value in ready.WIDENED else make(**wanted)
 
 
 def of_file(value: str, parse: Callable[[], Any]) -> Any:

@@ -146,11 +146,10 @@ def _anew(epochs: int, learning_rate: float) -> Stage:
 
 
 def solve() -> Plan:
-    """Only the head trains: linear discriminants in closed form.
+    """Only the head trains: linear discriminants in closed form, see `Stage(optimizer="lda")`.
 
-    The head of a model of `tl.build_classifier`, if it is the usual one, is put on all blocks
-    first: which of them it reads, cross-validation says. So many figures need no gradients, and
-    on few images beat them. See `Stage(optimizer="lda")`.
+    As `plan="solve"`, by its name, it puts the usual head of a model of `tl.build_classifier` on
+    all blocks first, and solves it on training and validation images together in the end.
     """
     return Plan((Stage("solve", optimizer=LDA, epochs=1, augment="none"),))
 
@@ -234,6 +233,8 @@ def after_head(images_per_class: float, f1: float | None) -> tuple[tuple[Stage, 
     )
 
 
+# By these names a head is put on all blocks; which of them it reads is chosen.
+WIDENED = ("auto", "solve")
 PLANS = {
     "solve": solve,
     "linear_probe": linear_probe,

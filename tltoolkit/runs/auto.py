@@ -1,7 +1,6 @@
 """`plan="auto"`: a head solved on all blocks, fine-tuned where that pays, kept if it is better."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from tltoolkit.model.classifier import with_head
 from tltoolkit.model.head import ALL, Head
 from tltoolkit.plans import ready
 from tltoolkit.plans.stages import Stage
+from tltoolkit.runs.candidates import Candidate, Candidates
 from tltoolkit.solving.choosing import log_losses, temperature
 from tltoolkit.training import solving
 from tltoolkit.training.closed import Choice
@@ -23,40 +23,6 @@ from tltoolkit.training.stage import run_stages
 WAYS = (0.0, 0.5, 1.0)
 STATISTICS = ("mean", "std", "max")
 HELD_OUT, VALIDATION = "held out", "validation"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One thing that `plan="auto"` compared.
-
-    Attributes:
-        name: What it is.
-        log_loss: Of images that it did not see, after a temperature.
-        accuracy: Of the same images; of their labels where several are independent.
-        on: Which images those are: `"held out"`, all training and validation images in turn, or
-            `"validation"`.
-        weight: Its share in what came out, 0..1.
-    """
-
-    name: str
-    log_loss: float
-    accuracy: float
-    on: str
-    weight: float
-
-
-class Candidates(tuple[Candidate, ...]):
-    """What `plan="auto"` compared, in order. Prints as a table."""
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        width = max((len(one.name) for one in self), default=0)
-        rows = [f"{'':<{width}}  log loss  accuracy  weight  on"]
-        for one in self:
-            figures = f"{one.log_loss:>8.3f}  {one.accuracy:>8.3f}  {one.weight:>6.2f}"
-            rows.append(f"{one.name:<{width}}  {figures}  {one.on}")
-        return "\n".join(rows)
 
 
 def widened(model: Any) -> Any:
@@ -80,11 +46,10 @@ def train(
     *,
     tunes: bool,
     budget: float | None,
-) -> str:
-    """Run the stages of `plan="auto"`, begun by one that solves the head; why these.
+) -> tuple[str, Candidates]:
+    """Run the stages of `plan="auto"`, begun by one that solves the head.
 
-    What was compared is in `progress.candidates`. The model has the weights of what won, and so
-    has `progress.best`.
+    The model has the weights of what won afterwards, and so has `progress.best`.
 
     Args:
         job: The run.
@@ -93,6 +58,9 @@ def train(
         before: Values of all variables of the model, in their order, before the run.
         tunes: Whether fine-tuning may follow; else this is `plan="solve"`.
         budget: Seconds for all of it, or None.
+
+    Returns:
+        Why these stages, and what was compared.
     """
     run_stages(job, begun, 0, progress)
     # Of the pretrained weights, where an interrupted run goes on with tuned ones.
@@ -107,7 +75,7 @@ def train(
         validated=job.val is not None,
         epochs=_epochs(budget, progress.results[0].seconds),
     )
-    progress.candidates = Candidates(_solved(choice, 1.0))
+    candidates = Candidates(_solved(choice, 1.0))
     way, heat = 0.0, 1.0
     if more:
         _assign(job.model, tuned)
@@ -116,7 +84,7 @@ def train(
         place = _between(job.model, before, tuned)
         way, heat, compared = _best_way(task, choice, place)
         place(way)
-        progress.candidates = Candidates([*_solved(choice, float(way == 0)), *compared])
+        candidates = Candidates([*_solved(choice, float(way == 0)), *compared])
         kept = f"{way:.0%} of the way there was kept" if way else "the solved head was kept"
         why = f"{why}; {kept}, by the log loss of the validation images"
     kernel, bias = solving.on_all(task, choice)
@@ -124,7 +92,7 @@ def train(
     logs = {name: values[0] for name, values in progress.histories[0].items()}
     solving.give(task, kernel / heat, bias / heat)
     progress.best.take(job.model, epoch, logs)
-    return why
+    return why, candidates
 
 
 def _epochs(budget: float | None, spent: float) -> int | None:

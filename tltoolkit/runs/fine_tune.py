@@ -13,6 +13,7 @@ from tltoolkit.model.classifier import note_preparation
 from tltoolkit.plans import ready
 from tltoolkit.plans.stages import Plan
 from tltoolkit.runs import auto, directory, noting
+from tltoolkit.runs.candidates import Candidates
 from tltoolkit.runs.preparing import Prepared, prepare
 from tltoolkit.runs.record import Run, joined
 from tltoolkit.runs.terms import FINE_TUNE
@@ -180,7 +181,7 @@ def _train(run: Prepared, seen: Seen, progress: Progress, before: Sequence[Any])
     job, model = run.job, run.trained
     model.tltoolkit_seen = seen
     note_preparation(model, job.network.preparation)
-    why = _stages(run, progress, before)
+    why, candidates = _stages(run, progress, before)
     progress.best.restore(job.model)
     # What a head in closed form assumes is what its stage, the first one, does.
     correcting.note_priors(model, job, progress.results, 0 if before else progress.best.epoch)
@@ -194,12 +195,12 @@ def _train(run: Prepared, seen: Seen, progress: Progress, before: Sequence[Any])
         settings=run.settings,
         run_dir=None,
         options=noting.options(job),
-        candidates=progress.candidates,
+        candidates=candidates,
     )
 
 
-def _stages(run: Prepared, progress: Progress, before: Sequence[Any]) -> str:
-    """Run the stages that are left; why these, which "auto" knows after the first."""
+def _stages(run: Prepared, progress: Progress, before: Sequence[Any]) -> tuple[str, Candidates]:
+    """Run the stages that are left; why these, and what "auto" compared."""
     job, begun = run.job, run.begun
     if job.verbose and job.correction.imbalance != Imbalance():
         print(job.correction)
@@ -216,4 +217,4 @@ def _stages(run: Prepared, progress: Progress, before: Sequence[Any]) -> str:
         run_stages(job, more, count, progress)
         count += len(more)
     run_stages(job, correcting.last_stages(job, begun), count, progress)
-    return why
+    return why, Candidates()

@@ -1,8 +1,6 @@
 """What `fine_tune` and its dry run begin with: all arguments checked, nothing changed yet."""
 
 import dataclasses
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,17 +12,15 @@ from tltoolkit.data import ImageData
 from tltoolkit.data.seen import Seen
 from tltoolkit.imbalance import Correction, Imbalance
 from tltoolkit.model.network import Network
+from tltoolkit.plans import ready
 from tltoolkit.plans.stages import Plan
 from tltoolkit.runs import auto, noting, started
-from tltoolkit.runs.terms import PREPARED
+from tltoolkit.runs.terms import PREPARED, seconds_of
 from tltoolkit.training import arguments, correcting, saying
 from tltoolkit.training.caching import Features
 from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job
 from tltoolkit.training.trial import job_of, network_for
-
-UNITS = {"s": 1, "m": 60, "h": 3600}  # in seconds
-WIDENED = ("auto", "solve")  # plans that choose which blocks a head reads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +72,7 @@ class Prepared:
     def compares(self) -> bool:
         """Whether the head is solved, and what comes after it compared with that."""
         retrains = self.correction.imbalance.adjust == correcting.RETRAIN
-        return self.plan in WIDENED and self.begun.stages[0].solved and not retrains
+        return self.plan in ready.WIDENED and self.begun.stages[0].solved and not retrains
 
     @cached_property
     def job(self) -> Job:
@@ -143,7 +139,7 @@ def prepare(
     level = saying.level(verbose)
     seconds = seconds_of(budget, plan)
     network_for(model, data, from_logits)  # is of the user's model what an error should speak of
-    trained = auto.widened(model) if plan in WIDENED else model
+    trained = auto.widened(model) if plan in ready.WIDENED else model
     network = network_for(trained, data, from_logits)
     begun, why = arguments.plan_of(plan, network)
     correction = correcting.correction_of(imbalance, network, data, begun)
@@ -177,25 +173,3 @@ def prepare(
         from_logits=from_logits,
         budget=seconds,
     )
-
-
-def seconds_of(budget: float | str | None, plan: str | Plan) -> float | None:
-    """A budget in seconds.
-
-    Raises:
-        ValueError: No time, or a plan that does not go by it.
-    """
-    if budget is None:
-        return None
-    if plan != "auto":
-        raise _checks.fail("budget", "left out with other plans than 'auto'", budget)
-    rule = "a number of seconds > 0, or a text such as '90s', '5m' or '1h'"
-    value: Any = budget
-    if isinstance(budget, str):
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", budget.strip())
-        if not found:
-            raise _checks.fail("budget", rule, budget)
-        value = float(found[1]) * UNITS[found[2]]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise _checks.fail("budget", rule, budget)
-    return float(value)

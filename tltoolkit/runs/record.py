@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tltoolkit.plans.stages import Plan
+from tltoolkit.runs.candidates import Candidate, Candidates
 from tltoolkit.training.result import StageResult
 
 
@@ -25,8 +26,8 @@ class Run:
         why: One sentence on how the plan was chosen.
         settings: The arguments of the run, as plain data.
         run_dir: Where the run was written, or None.
-        candidates: What `plan="auto"` compared, as a table that prints; empty for other plans and
-            for a run that was read from its directory.
+        candidates: What `plan="auto"` or `"solve"` compared, as a table that prints; empty for
+            other plans.
         options: What `fine_tune` was given besides model, data, plan and callbacks, for
             `tl.refit`; empty for a run that was read from its directory.
     """
@@ -40,7 +41,7 @@ class Run:
     settings: Mapping[str, Any]
     run_dir: Path | None
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    candidates: Any = ()
+    candidates: Candidates = field(default_factory=Candidates)
 
     def plot(self) -> Any:
         """The curves of the run as a matplotlib figure; dotted lines part the stages."""
@@ -68,6 +69,7 @@ class Run:
             "settings": {**self.settings, "plan_chosen_because": self.why},
             "plan": self.plan.to_dict(),
             "best_epoch": self.best_epoch,
+            "candidates": [dataclasses.asdict(one) for one in self.candidates],
             "stages": [_record(result) for result in self.stages],
             "history": {name: [_finite(v) for v in row] for name, row in self.history.items()},
         }
@@ -103,6 +105,8 @@ class Run:
             why=settings.pop("plan_chosen_because"),
             settings=settings,
             run_dir=run_dir,
+            # A run of an earlier version has none.
+            candidates=Candidates(Candidate(**one) for one in record.get("candidates", ())),
         )
 
 

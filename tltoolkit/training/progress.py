@@ -37,7 +37,6 @@ class Progress:
             stage has taken it up.
         since: When this process began to work on the stage.
         paths: Those of the model's variables in this process, in their order.
-        candidates: What `plan="auto"` compared, once it has.
     """
 
     directory: Path | None = None
@@ -50,7 +49,6 @@ class Progress:
     found: Tree | None = None
     since: float = 0.0
     paths: list[str] = field(default_factory=list)
-    candidates: Any = ()
 
     @property
     def start(self) -> tuple[int, int]:
