@@ -79,6 +79,7 @@ OTHER = {
     "epochs": 3,
     "learning_rate": 1e-2,
     "layer_decay": 0.5,
+    "head_rate": 0.0,
     "schedule": "constant",
     "warmup": 1.0,
     "momentum": 0.5,
