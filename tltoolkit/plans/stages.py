@@ -130,7 +130,7 @@ class Stage:
     def __post_init__(self) -> None:
         _checks.fields(STAGE, self)
         _checks.number("warmup", self.warmup, 0, self.epochs)
-        if self.head_rate == 0 and self.unfreeze == "head":
+        if self.head_rate == 0 and self.unfreeze == "head" and not self.solved:
             rule = "above 0 in a stage that trains the head alone"
             raise _checks.fail("head_rate", rule, self.head_rate)
         if self.solved and self.learning_rate == AUTO:
