@@ -18,8 +18,10 @@ from tltoolkit.model import freezing
 from tltoolkit.model.network import RGB
 from tltoolkit.plans import ready
 from tltoolkit.plans.stages import Plan, Stage
+from tltoolkit.plans.terms import LBFGS
 from tltoolkit.runs.preparing import Prepared, prepare
-from tltoolkit.training import correcting, features, gradient, objective, probe
+from tltoolkit.solving.heads import MOST_ROWS
+from tltoolkit.training import closed, correcting, features, gradient, objective, probe
 from tltoolkit.training.job import Job, Task, task_of
 from tltoolkit.training.sweep import training_step
 from tltoolkit.training.untouched import untouched
@@ -142,11 +144,11 @@ def estimate(
     stages = _stages(prepared)
     held = 0 if data.val is None else len(data.val)
     decoding = _decoding_seconds(job)
-    with untouched(model):
+    with untouched(prepared.trained):
         found = tuple(_stage(job, stage, i, held, decoding) for i, stage in enumerate(stages))
     return Estimate(
         plan=stages,
-        parameters=model.count_params(),
+        parameters=prepared.trained.count_params(),
         counts={name: tuple(split.class_counts.tolist()) for name, split in data.splits.items()},
         class_names=data.class_names,
         stages=found,
@@ -156,8 +158,17 @@ def estimate(
 def _stages(prepared: Prepared) -> Plan:
     """The stages of the run; those that "auto" usually adds, too."""
     begun, job = prepared.begun.stages, prepared.job
+    per_class = len(job.train.source) / job.train.targets.shape[1]
+    if prepared.compares:
+        usual, _ = ready.after_solved(
+            tunes=prepared.plan == "auto",
+            images_per_class=per_class,
+            held_out=math.nan,
+            validated=prepared.data.val is not None,
+            epochs=None,
+        )
+        return Plan((*begun, *usual))
     if prepared.plan == "auto":
-        per_class = len(job.train.source) / job.train.targets.shape[1]
         usual, _ = ready.after_head(per_class, (ready.NEAR + ready.FAR) / 2)
         begun = (*begun, *usual)
     return Plan((*begun, *correcting.last_stages(job, begun)))
@@ -171,7 +182,7 @@ def _stage(job: Job, stage: Stage, number: int, held: int, decoding: float) -> S
     trains = sum(math.prod(v.shape) for v in job.model.trainable_variables)
     below = _frozen_seconds(task) if task.views else 0.0
     if stage.solved:
-        learning, slots = _solving_seconds(task) * count * task.views, 0
+        learning, slots = _solving_seconds(task, count * task.views), 0
     else:
         step, slots = _step(task)
         looks = held / job.batch_size / LEARNS
@@ -234,16 +245,21 @@ def _frozen_seconds(task: Task) -> float:
     return _warm(lambda: function(images))
 
 
-def _solving_seconds(task: Task) -> float:
-    """Seconds per row of solving the head."""
+def _solving_seconds(task: Task, count: int) -> float:
+    """Seconds of solving the head on so many rows."""
     rng, job = np.random.default_rng(0), task.job
     rows = min(SOLVED, len(job.train.targets))
     assert task.tensor is not None
     x = rng.random((rows, task.tensor.shape[-1]), np.float32)
     chosen = np.linspace(0, len(job.train.targets) - 1, rows).astype(int)
+    targets = job.train.targets[chosen]
     started = time.perf_counter()
-    probe.solve(x, job.train.targets[chosen], None, job.multi_label)
-    return (time.perf_counter() - started) / rows
+    if task.stage.optimizer == LBFGS:
+        probe.solve(x, targets, None, job.multi_label)
+        return (time.perf_counter() - started) / rows * count
+    closed.choose(task, x, targets, np.arange(rows), None)
+    # Between the products of the rows and their inverse, which grow with the square and the cube.
+    return float(time.perf_counter() - started) * (min(count, MOST_ROWS) / rows) ** 2
 
 
 def _decoding_seconds(job: Job) -> float:
