@@ -1,6 +1,7 @@
 """Train a classifier on a folder of images."""
 
 import argparse
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any, TextIO
@@ -172,5 +173,8 @@ def _show(args: argparse.Namespace, out: TextIO, done: Any) -> None:
     told = {"run_dir": str(done.run_dir), "best_epoch": done.best_epoch, "why": done.why}
     seconds = sum(stage.seconds for stage in done.stages)
     shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-    text = f"{done.why}\nbest epoch {done.best_epoch + 1}: {shown}\n{done.run_dir}"
-    outputs.show(args, out, {**told, "seconds": seconds, "scores": scores}, text)
+    compared = [dataclasses.asdict(one) for one in done.candidates]
+    table = f"{done.candidates}\n" if compared else ""
+    text = f"{done.why}\n{table}best epoch {done.best_epoch + 1}: {shown}\n{done.run_dir}"
+    told |= {"seconds": seconds, "scores": scores, "candidates": compared}
+    outputs.show(args, out, told, text)
