@@ -283,15 +283,30 @@ def test_one_logit_for_two_classes() -> None:
     assert (predicted == labels // 2).mean() > 0.6
 
 
-def test_a_class_of_one_image_has_no_say_and_is_learned() -> None:
+def test_a_class_of_one_image_has_no_say_and_is_learned(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     pixels, labels = images(40)
     labels = np.where(np.arange(40) == 7, 3, labels)
     both = tl.data.from_arrays(pixels, labels, val=0.0, test=0.0)
     model = tl.build_classifier(
         "efficientnet_lite0", both.class_names, weights=None, image_size=SIZE, trunk="block3"
     )
-    tl.fine_tune(model, both, "solve", verbose=0)
+    tl.fine_tune(model, both, "solve", verbose=2)
+    assert (
+        "No say in the choice, since all their images are of one group: 3"
+        in capsys.readouterr().out
+    )
     assert model.predict(pixels, verbose=0)[7].argmax() == 3
+
+
+def test_features_that_are_not_finite_name_the_image() -> None:
+    pixels = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2, 3)(pixels))
+    x = keras.layers.Lambda(lambda v: v / (keras.ops.sum(v, 1, keepdims=True) * 0))(x)
+    model = keras.Model(pixels, keras.layers.Dense(3)(x))
+    with pytest.raises(ValueError, match=r"features of \d+ images are not finite, first those of"):
+        tl.fine_tune(model, data(), "solve", verbose=0, from_logits=True)
 
 
 def test_classes_that_weigh_the_same_have_the_same_prior() -> None:

@@ -239,7 +239,7 @@ def test_a_constant_feature_says_nothing() -> None:
 def test_what_is_not_finite_is_named() -> None:
     features, targets, _ = rows()
     features[7, 2] = np.nan
-    with pytest.raises(ValueError, match="features of 1 images are not finite; the first is 7"):
+    with pytest.raises(ValueError, match="`features` must be finite. Received: 1 rows, first 7"):
         heads.choose(features, targets, PARTS, {"all": tuple(PARTS)})
 
 

@@ -67,7 +67,7 @@ def train(
     tuned = values(job.model)
     _assign(job.model, before)
     task = solving.task_of_head(job, begun[0])
-    choice = solving.choice_of(task)
+    choice = progress.choice or solving.choice_of(task)
     more, why = ready.after_solved(
         tunes=tunes,
         images_per_class=len(job.train.source) / job.train.targets.shape[1],

@@ -118,7 +118,8 @@ def choose(
     """
     from threadpoolctl import threadpool_limits
 
-    check_finite(features)
+    if len(bad := not_finite(features)):
+        raise ValueError(f"`features` must be finite. Received: {len(bad)} rows, first {bad[0]}")
     given = np.ones(len(features)) if weights is None else np.asarray(weights, np.float64)
     together = np.arange(len(features)) if groups is None else groups
     some = _some(targets, together, seed)
@@ -167,12 +168,9 @@ def average(rows: Rows, candidates: Candidates, chosen: Sequence[Chosen]) -> tup
     return kernel, bias
 
 
-def check_finite(features: npt.NDArray[np.floating]) -> None:
-    """Raise ValueError for features that are NaN or infinite."""
-    good = np.concatenate([np.isfinite(part).all(1) for part in stripes(features)])
-    bad = np.flatnonzero(~good)
-    if len(bad):
-        raise ValueError(f"the features of {len(bad)} images are not finite; the first is {bad[0]}")
+def not_finite(features: npt.NDArray[np.floating]) -> Ints:
+    """The rows that have a NaN or an infinite feature."""
+    return np.flatnonzero(np.concatenate([~np.isfinite(part).all(1) for part in stripes(features)]))
 
 
 def _climb(

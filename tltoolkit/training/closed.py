@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tltoolkit.data import listing
 from tltoolkit.layers import graph
 from tltoolkit.layers.spatial import SpatialStatistics
 from tltoolkit.model.network import Network
@@ -71,6 +72,12 @@ def choose(
         rows, targets = np.concatenate([rows, held[0]]), np.concatenate([targets, held[1]])
     parts = parts_of(task.job.network, rows.shape[1])
     candidates = candidates_of(parts)
+    silent = _without_say(targets, groups[: len(rows)])
+    if task.job.verbose and len(silent):
+        names = [task.job.correction.class_names[c] for c in silent]
+        print(
+            f"No say in the choice, since all their images are of one group: {listing.row(names)}"
+        )
     choices = tuple(
         heads.choose(
             rows,
@@ -86,6 +93,12 @@ def choose(
         for columns, weights in _labels(task, targets)
     )
     return Choice(task=task, parts=parts, candidates=candidates, choices=choices)
+
+
+def _without_say(targets: np.ndarray, groups: np.ndarray) -> list[int]:
+    """Classes whose images cannot be both learned and held out: those of one group, if any."""
+    counts = [len(np.unique(groups[targets[:, c] > 0])) for c in range(targets.shape[1])]
+    return [c for c, count in enumerate(counts) if count == 1]
 
 
 def parts_of(network: Network, width: int) -> dict[str, slice]:

@@ -37,6 +37,7 @@ class Progress:
             stage has taken it up.
         since: When this process began to work on the stage.
         paths: Those of the model's variables in this process, in their order.
+        choice: The heads that a stage of this process chose in closed form, or None.
     """
 
     directory: Path | None = None
@@ -49,6 +50,7 @@ class Progress:
     found: Tree | None = None
     since: float = 0.0
     paths: list[str] = field(default_factory=list)
+    choice: Any = None
 
     @property
     def start(self) -> tuple[int, int]:

@@ -5,7 +5,9 @@ import numpy as np
 from tltoolkit.model import freezing
 from tltoolkit.plans.stages import Stage
 from tltoolkit.plans.terms import LBFGS
+from tltoolkit.solving.heads import not_finite
 from tltoolkit.training import closed, objective, probe, saying, scoring
+from tltoolkit.training.caching import Examples
 from tltoolkit.training.closed import Choice
 from tltoolkit.training.job import History, Job, Task, task_of
 from tltoolkit.training.linear import activated, check_stage, l2_of, linear_head
@@ -24,7 +26,8 @@ def fit(task: Task, progress: Progress) -> History:
     if task.stage.optimizer == LBFGS:
         found = _logistic(task, rows, targets, held)
     else:
-        found = choice_of(task).on(rows, targets)
+        progress.choice = choice_of(task)
+        found = progress.choice.on(rows, targets)
     logs = give(task, *found)
     if task.job.verbose:
         print(f"Solved: {saying.values(logs)}", flush=True)
@@ -42,14 +45,24 @@ def choice_of(task: Task) -> Choice:
     """The heads in closed form that images which they have not seen speak for."""
     rows, targets = _rows(task)
     held, groups, val = _held(task), _groups(task), task.job.val
+    _check_finite(rows, task.job.train)
     together = np.arange(len(rows)) if groups is None else groups
     if held is not None and val is not None:
+        _check_finite(held[0], val)
         own = getattr(val.source, "groups", None)
         # No group lies in two splits, so that numbers which follow are those of new groups.
         _, together = np.unique(together, return_inverse=True)
         _, later = np.unique(np.arange(len(held[0])) if own is None else own, return_inverse=True)
         together = np.concatenate([together, later + together.max() + 1])
     return closed.choose(task, rows, targets, together, held)
+
+
+def _check_finite(rows: np.ndarray, examples: Examples) -> None:
+    """Raise ValueError for features that are NaN or infinite, with the first such image."""
+    bad = not_finite(rows)
+    if len(bad):
+        name = examples.source.name(int(bad[0]) % len(examples.source))  # several rows of each
+        raise ValueError(f"the features of {len(bad)} images are not finite, first those of {name}")
 
 
 def give(task: Task, kernel: np.ndarray, bias: np.ndarray) -> dict[str, float]:
