@@ -99,7 +99,7 @@ HOSTILE_RUNS: dict[str, tuple[dict[str, Any], str]] = {
     "seed of text": ({"seed": "0; import os"}, "`seed` must be an integer"),
     "unknown plan": ({"plan": "__import__('os')"}, "`plan` must be one of"),
     "unknown preset": ({"augment": "../strong"}, "`augment` must be one of"),
-    "no memory": ({"cache_gb": float("inf")}, "`memory_gb` must be a finite number"),
+    "no memory": ({"cache_gb": float("inf")}, "`cache_gb` must be a finite number"),
     "callback of text": ({"callbacks": ["print"]}, "`callbacks` must be Keras callbacks"),
 }
 

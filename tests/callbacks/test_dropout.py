@@ -152,7 +152,7 @@ def test_refusals():
         plain.fit(x, x, verbose=0, callbacks=[SpatialDropoutSchedule(lambda _: 0.1)])
     model = model_with("spatial")
     ramp = SpatialDropoutSchedule(lambda _: 0.1, layers=["other"])
-    with pytest.raises(ValueError, match="`layers` must be one of 'drop'"):
+    with pytest.raises(ValueError, match="`layers` must be 'drop'"):
         model.fit(IMAGES, TARGETS, verbose=0, callbacks=[ramp])
     ramp = SpatialDropoutSchedule(lambda _: 1.0)
     with pytest.raises(ValueError, match="`rate` must be a finite number >= 0 and < 1"):
