@@ -37,6 +37,7 @@ class Constraint(ABC):
     def check(self, name: str, value: Any) -> None:
         """Raise ValueError, or TypeError where it is a matter of types alone."""
         if not self.holds(value):
+            # `fail` makes a ValueError; where types are wrong its text is what is wanted.
             raise self.error(str(fail(name, str(self), value)))
 
     def __or__(self, other: "Constraint | str | None") -> "Union":
@@ -105,12 +106,14 @@ class OneOf(Constraint):
     choices: tuple[Any, ...]
 
     def __init__(self, *choices: Any) -> None:
+        # Frozen, and of any number of values: the constructor is our own.
         object.__setattr__(self, "choices", choices)
 
     def holds(self, value: Any) -> bool:
         return value in self.choices
 
     def invalid(self) -> list[Any]:
+        # A word with a blank behind it, as a check that strips would let through.
         words = [f"{choice} " for choice in self.choices if isinstance(choice, str)]
         return [value for value in (*words, "", -1, _NOTHING, None) if not self.holds(value)]
 
@@ -172,6 +175,7 @@ class Union(Constraint):
 
     @property
     def error(self) -> type[ValueError] | type[TypeError]:
+        # "or None" is a matter of types, too.
         typed = all(isinstance(part, Instance) or part == OneOf(None) for part in self.several)
         return TypeError if typed else ValueError
 
@@ -263,6 +267,7 @@ def _bounds(
 ) -> str:
     pairs = ((">=", low), (">", above), ("<=", high), ("<", below))
     limits = [
+        # `:g` would write 2147483647 as 2.14748e+09.
         f"{sign} {limit}" if isinstance(limit, int) else f"{sign} {limit:g}"
         for sign, limit in pairs
         if limit is not None

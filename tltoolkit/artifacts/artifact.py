@@ -89,6 +89,7 @@ def load(directory: str | Path) -> Predictor:
         )
     if (source / FOREIGN).is_file():
         raise ValueError(f"{source / FOREIGN} is a model of your own; {_FOREIGN_SAY}")
+    # A broken link is there, too, and is refused as a link further on.
     if not os.path.lexists(source / MANIFEST):
         why = f"{MANIFEST} is missing" if source.is_dir() else "there is no such directory"
         if (source / claiming.STARTED).is_file():

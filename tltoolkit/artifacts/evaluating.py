@@ -52,6 +52,7 @@ def evaluate(
     """
     if isinstance(model, (str, Path)):
         model = artifact.load(model)
+    # A Decision or a ShiftedDecision, which have no class in common.
     decision: Any = None
     if isinstance(model, Predictor):
         _check_split(model, split)

@@ -126,6 +126,7 @@ def _of_keras(module: Any) -> bool:
 
 def _mappings(config: Any) -> Iterator[dict[str, Any]]:
     """Every mapping in plain data, however deep."""
+    # A list of our own: a file may nest deeper than Python can call.
     left = [config]
     while left:
         item = left.pop()

@@ -138,6 +138,7 @@ def evaluate(
         split.class_names,
         multi_label=split.multi_label,
         names=[split.name(i) for i in range(len(split))],
+        # Read again for the few that a report shows: none is kept.
         image=lambda i: plain(image(i)),
     )
 

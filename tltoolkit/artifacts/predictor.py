@@ -163,6 +163,7 @@ class Predictor:
         if prior is not None:
             decide = shifted(self.decision, network.settings, prior).decide
         batches = _decoded(images, lambda image, i: _seen(image, i, makers), batch_size)
+        # Not by `yield` here: wrong arguments shall be found at the call, not at the first answer.
         return (
             answer
             for batch in batches
@@ -196,6 +197,7 @@ class Predictor:
     def _probabilities(self, network: Network, images: np.ndarray) -> np.ndarray:
         views = images.swapaxes(0, 1)
         outputs = [self.model.predict_on_batch(network.as_input(view)[0]) for view in views]
+        # Our own models end in probabilities.
         if network.settings is None:
             several = self.decision.multi_label
             outputs = [network.probabilities(output, several) for output in outputs]

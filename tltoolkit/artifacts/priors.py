@@ -74,6 +74,7 @@ def _shares(prior: Prior, settings: Settings) -> Any:
     train = settings.train_prior
     if isinstance(prior, str):
         _checks.one_of("prior", prior, NAMED)
+        # `shifted` has seen that there is a `train`; its type does not say so.
         return train if prior == "train" else np.full(len(settings.class_names), np.mean(train))  # type: ignore[arg-type]
     if not isinstance(prior, Mapping):
         return prior

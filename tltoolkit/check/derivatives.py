@@ -136,6 +136,7 @@ def _of_layer(copy: Any, values: list[Any], training: bool) -> Point:
         out = copy(*(tf.convert_to_tensor(value) for value in fed), training=training)
         # Averages that a call moves must not make the next call another function.
         for variable, value in kept:
+            # But for these: put back, dropout would draw the same twice and not be noticed.
             if "seed_generator" not in variable.path:
                 variable.assign(value)
         return out

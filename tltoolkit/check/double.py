@@ -81,6 +81,7 @@ def _loss_copy(loss: Any) -> Any:
         return loss
     for name, value in vars(loss).items():
         if isinstance(value, keras.Variable):
+            # State that no config has, such as whether the class weights of LDAM count yet.
             getattr(copy, name).assign(value)
     return copy
 

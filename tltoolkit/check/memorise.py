@@ -82,6 +82,7 @@ def subject_of(job: Job) -> Subject:
     trainer = task.trainer()
     return Subject(
         trainer=trainer,
+        # Copied, since the array of a variable is its memory, which training overwrites.
         start=[np.copy(v.numpy()) for v in trainer.variables],
         x=x,
         y=tf.constant(job.train.targets),

@@ -42,6 +42,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print the report, and write it if asked."""
     outputs.check_report("--report", args.report)
     tl = options.toolkit(args)
+    # After `toolkit`, which silences what TensorFlow says when it is loaded.
     from tltoolkit.data import held_out
     from tltoolkit.model.classifier import settings_of
 
@@ -81,6 +82,7 @@ def _check_splitting(args: argparse.Namespace, seen: "Seen | None") -> None:
 
 def _labelled(args: argparse.Namespace, seen: "Seen | None") -> Any:
     """All images in DIR, read as the run read its own."""
+    # What is scored is chosen by content, not by splitting DIR again.
     args.val = args.test = 0.0
     stored = _stored(seen, "from_table" if Path(args.data).is_file() else "from_directory")
     splits = list(options.load_data(args, stored).check().splits.values())

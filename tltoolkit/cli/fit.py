@@ -65,6 +65,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     """Train, and print where and how well."""
     resume = "force" if args.force else args.resume
     plan, pipeline = _checked(args, resume)
+    # The text of files, so that the run can be repeated where they are not.
     args.data, args.plan = options.absolute(args.data), settings.text_of(args.plan) or args.plan
     args.augment = settings.text_of(args.augment) or args.augment
     data = options.load_data(args)
@@ -124,6 +125,7 @@ def recorded(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that repeat this run elsewhere."""
     parser = argparse.ArgumentParser()
     add(parser)
+    # A repetition needs a directory of its own.
     return {**settings.of(args, parser), "run_dir": None}
 
 

@@ -42,6 +42,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         on=args.on,
         metric=args.metric,
         seed=args.seed,
+        # Without a plan nothing goes to `fine_tune`, whose argument it is.
         **({"verbose": 0} if args.plan else {}),
     )
     told = {

@@ -14,6 +14,7 @@ from tltoolkit.data.terms import POLICIES
 from tltoolkit.data.terms import SPLITTING as SHARES
 from tltoolkit.model.terms import SETTINGS
 
+# As the functions of `tl.data` have them.
 SPLITTING: dict[str, Any] = {"val": 0.2, "test": 0.0, "seed": 0}
 
 
@@ -153,6 +154,7 @@ def toolkit(args: argparse.Namespace) -> Any:
     """tltoolkit, with TensorFlow loaded; the latter's greetings are shown with `-v` only."""
     if not (args.debug or args.verbose):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        # The level is not yet heeded by what C++ code logs while it is loaded.
         with _without_stderr():
             import tensorflow  # noqa: F401
     import tltoolkit
@@ -239,6 +241,7 @@ def absolute(path: str) -> str:
 def _without_stderr() -> Iterator[None]:
     """Drop what C++ code writes to standard error."""
     sys.stderr.flush()
+    # By its number: C++ code does not go through `sys.stderr`.
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

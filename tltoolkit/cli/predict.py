@@ -146,6 +146,7 @@ def _file(path: str | None, out: TextIO) -> Iterator[TextIO]:
 
 def _shown(answers: Iterator[Any], total: int) -> Any:
     """The answers, with a progress bar on a terminal."""
+    # tqdm ships no types.
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     return tqdm(answers, "classifying", total, unit="image", disable=None)

@@ -57,6 +57,7 @@ def _json_row(file: TextIO, path: str, answer: Answer) -> bool:
             "abstained": answer.abstained,
             "probabilities": answer.probabilities,
         }
+    # ASCII, so that any encoding of standard output can take it.
     file.write(json.dumps(row, ensure_ascii=True) + "\n")
     return bad
 

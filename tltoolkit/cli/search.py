@@ -50,6 +50,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         "settings": dict(found.settings),
         "plan": found.plan.to_dict(),
         "batch_size": found.batch_size,
+        # By pandas, which writes null for NaN and takes NumPy's numbers.
         "trials": json.loads(found.trials.to_json(orient="records")),
     }
     outputs.show(args, out, told, found)

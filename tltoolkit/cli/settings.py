@@ -32,6 +32,7 @@ def read(path: str) -> dict[str, Any]:
 
 def names(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
     """Name -> option of every setting of a command; names are those of the flags, with "_"."""
+    # argparse lists its options nowhere in public.
     return {a.dest: a for a in parser._actions if a.dest not in _NO_SETTINGS}
 
 
@@ -110,9 +111,11 @@ def plan_of(value: str, **wanted: Any) -> Any:
         return "auto" if text is None else of_file(value, lambda: Plan.from_yaml(str(text)))
     head = known.get("head_learning_rate")
     rate = wanted.get("learning_rate")
+    # As the plan would say it, but of the rate that was given.
     if head and rate and not 10 <= round(head.default / rate, 6) <= 100:
         rule = f"{head.default / 100:g} to {head.default / 10:g} for the plan {value!r}"
         raise _checks.fail("learning_rate", rule, rate)
+    # By its name alone it puts the head on all blocks.
     return value if value in ready.WIDENED else make(**wanted)
 
 

@@ -67,6 +67,7 @@ class Imbalance:
 
     def __post_init__(self) -> None:
         if isinstance(self.weights, Mapping):
+            # A copy, since the mapping of the caller may change later.
             object.__setattr__(self, "weights", dict(self.weights))
         elif self.weights is not None:
             rule = "None, a name or a mapping from class to weight"

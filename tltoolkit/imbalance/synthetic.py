@@ -67,6 +67,7 @@ def resample(
     counts = np.bincount(values)
     try:
         made, classes = _seeded(_named(sampler, counts), seed, 0).fit_resample(rows, values)
+    # imbalanced-learn's ADASYN raises either where it finds no place for a row (0.14.2).
     except (ValueError, RuntimeError) as error:
         rule = f"another one for these rows, since it says: {' '.join(str(error).split())}"
         raise _checks.fail("sampler", rule, sampler) from error
@@ -103,6 +104,7 @@ def _named(sampler: Any, counts: npt.NDArray[Any]) -> Any:
             "SMOTE needs imbalanced-learn: pip install 'tltoolkit[imbalance]'"
         ) from error
     name, parameter = SYNTHETIC[sampler]
+    # A row is not its own neighbour.
     neighbours = min(NEIGHBOURS, int(counts[counts > 0].min()) - 1)
     return getattr(over_sampling, name)(**{parameter: neighbours})
 
@@ -114,5 +116,6 @@ def _seeded(sampler: Any, seed: int, epoch: int) -> Any:
     copy = clone(sampler)
     if "random_state" in copy.get_params():
         state = np.random.SeedSequence((seed, epoch)).generate_state(1)[0]
+        # Within the seeds that all libraries here take, see `_checks.SEED`.
         copy.set_params(random_state=int(state % 2**31))
     return copy

@@ -45,6 +45,7 @@ class CrossEntropy(keras.losses.Loss):
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
+        # Keras' own `reduction` divides by the batch size, not by the sum of weights (3.15.1).
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         for weight in () if class_weights is None else class_weights:
             _checks.number("class_weights", weight, above=0)
@@ -146,6 +147,7 @@ class CrossEntropy(keras.losses.Loss):
         kept = private.logits_behind(outputs)
         if kept is not None:
             return ops.cast(kept, self.dtype)
+        # Only where nothing else is known of the logits: what is cut off has no gradient.
         epsilon = keras.config.epsilon()
         p = ops.clip(ops.cast(outputs, self.dtype), epsilon, 1 - epsilon)
         return ops.log(p) - ops.log(1 - p) if self.multi_label or one_for_two else ops.log(p)

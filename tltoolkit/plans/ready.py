@@ -51,6 +51,7 @@ def fine_tune(
         ValueError: Rates whose ratio is outside 10 to 100.
     """
     ratio = head_learning_rate / learning_rate
+    # 3e-3 / 3e-4 is 10.000000000000002.
     if not 10 <= round(ratio, 6) <= 100:
         rule = f"{learning_rate * 10:g} to {learning_rate * 100:g} (10 to 100 x learning_rate)"
         raise _checks.fail("head_learning_rate", rule, head_learning_rate)
@@ -193,6 +194,7 @@ def after_solved(
         unfreeze=UPPER,
         epochs=fit,
         learning_rate=RATE,
+        # The head is at its optimum.
         head_rate=0.0,
         warmup=0.5,
         label_smoothing=0.1,

@@ -180,6 +180,7 @@ class Plan:
         given: Any = self.stages
         if isinstance(given, str) or not isinstance(given, Iterable):
             raise TypeError(str(_checks.fail("stages", rule, given)))
+        # A list or generator that is used up or changed later must not be part of a frozen plan.
         object.__setattr__(self, "stages", tuple(given))
         for stage in self.stages:
             _checks.instance("stages", stage, Stage, rule)

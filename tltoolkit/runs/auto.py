@@ -21,6 +21,7 @@ from tltoolkit.training.stage import run_stages
 # Shares of the way from the pretrained weights to the tuned ones (WiSE-FT, Wortsman et al. 2022):
 # both ends and the middle, since each costs a pass over the images.
 WAYS = (0.0, 0.5, 1.0)
+# All that a head can read; `closed.candidates_of` leaves maxima out again where they do harm.
 STATISTICS = ("mean", "std", "max")
 HELD_OUT, VALIDATION = "held out", "validation"
 
@@ -32,6 +33,7 @@ def widened(model: Any) -> Any:
     model of somebody else, stay as they are.
     """
     settings = getattr(model, "tltoolkit_settings", None)
+    # Dropout alone asks for nothing: a head that is solved has no steps to drop in.
     if settings is None or settings.head != Head(dropout=settings.head.dropout):
         return model
     head = Head(taps=ALL, statistics=STATISTICS, dropout=settings.head.dropout)
@@ -88,8 +90,10 @@ def train(
         kept = f"{way:.0%} of the way there was kept" if way else "the solved head was kept"
         why = f"{why}; {kept}, by the log loss of the validation images"
     kernel, bias = solving.on_all(task, choice)
+    # In the history the solved head is the first epoch, and what was tuned from it the last one.
     epoch = sum(result.epochs for result in progress.results) - 1 if way else 0
     logs = {name: values[0] for name, values in progress.histories[0].items()}
+    # A temperature divides the logits, and with them kernel and bias.
     solving.give(task, kernel / heat, bias / heat)
     progress.best.take(job.model, epoch, logs)
     return why, candidates
@@ -141,6 +145,7 @@ def _best_way(
         right.append(float(same.mean() if several else _hits(logits, targets)))
     best = int(np.argmin([loss.mean() for loss in losses]))
     gain = losses[0] - losses[best]
+    # One image has no standard error.
     if len(gain) < 2 or gain.mean() <= gain.std(ddof=1) / np.sqrt(len(gain)):
         best = 0
     names = ["the solved head", *(f"{way:.0%} of the way to tuned blocks" for way in WAYS[1:])]
@@ -162,11 +167,13 @@ def _between(
     pairs = [
         (v, a, b)
         for v, a, b in zip(_variables(model), before, after, strict=True)
+        # States of generators are whole numbers: there is nothing between two of them.
         if np.issubdtype(a.dtype, np.floating) and not np.array_equal(a, b)
     ]
 
     def place(way: float) -> None:
         for variable, a, b in pairs:
+            # In floating point a + (b - a) need not be b.
             variable.assign(b if way == 1 else a + way * (b - a))
 
     return place

@@ -81,10 +81,12 @@ def cross_validate(
         ValueError: A class with fewer different images than folds; what `fine_tune` raises.
     """
     check_image_data(data)
+    # A model that another fold has trained knows the images that score this one.
     build = fresh(build)
     reports = []
     for number, fold in enumerate(data.check().kfold(n_splits, seed), 1):
         assert fold.val is not None
+        # The images that score are taken out, since a validation split picks the best epoch.
         inner = with_held(replace(fold, val=None, test=None), seed)
         directory = None if run_dir is None else Path(run_dir) / f"fold_{number}"
         run = fine_tune(build(), inner, seed=seed, run_dir=directory, **options)

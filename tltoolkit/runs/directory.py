@@ -108,7 +108,7 @@ def reserve(target: Path, size: int) -> None:
 
 def finish(target: Path, run: Run) -> None:
     """Write the classifier, then the record that ends the run, and delete its checkpoints."""
-    # The HDF5 library ends the process on a full disk.
+    # The HDF5 library ends the process on a full disk. A weight takes four bytes; one to spare.
     _check_room(target, 5 * run.model.count_params() + 2**20, "the trained classifier")
     artifact.write(run.model, target)
     variables = [{"trained": r.trained, "changed": r.changed} for r in run.stages]
@@ -135,6 +135,7 @@ def finished(target: Path, model: Any) -> Run:
         ValueError: A file was changed.
         FileNotFoundError: A file is missing.
     """
+    # They are still there where the process was killed right after it wrote the record.
     checkpoint.delete_all(target / CHECKPOINTS)
     record = _read(target / RECORD)
     if record["model_sha256"] is not None:
@@ -168,6 +169,7 @@ def _check_room(target: Path, needed: int, what: str) -> None:
     try:
         # Without a name, so that it takes the place of nothing and a kill leaves nothing.
         with tempfile.TemporaryFile(dir=target) as file:
+            # A quota may leave less than the disk has free: only reserving it tells.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, needed)
             elif free < needed:

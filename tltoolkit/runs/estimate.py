@@ -163,12 +163,14 @@ def _stages(prepared: Prepared) -> Plan:
         usual, _ = ready.after_solved(
             tunes=prepared.plan == "auto",
             images_per_class=per_class,
+            # Not known before the head is solved. NaN is above no limit and rules nothing out.
             held_out=math.nan,
             validated=prepared.data.val is not None,
             epochs=None,
         )
         return Plan((*begun, *usual))
     if prepared.plan == "auto":
+        # The score is not known yet; one between the limits gets the usual stages.
         usual, _ = ready.after_head(per_class, (ready.NEAR + ready.FAR) / 2)
         begun = (*begun, *usual)
     return Plan((*begun, *correcting.last_stages(job, begun)))
@@ -185,6 +187,7 @@ def _stage(job: Job, stage: Stage, number: int, held: int, decoding: float) -> S
         learning, slots = _solving_seconds(task, count * task.views), 0
     else:
         step, slots = _step(task)
+        # Validation looks at its images and learns nothing from them.
         looks = held / job.batch_size / LEARNS
         learning = step * stage.epochs * (job.steps + looks)
     # What is stored is decoded once per view, what is not once per epoch.
@@ -223,6 +226,7 @@ def _step(task: Task) -> tuple[float, int]:
     """Seconds of a training step, and bytes that the optimizer keeps."""
     job, rng = task.job, np.random.default_rng(0)
     trainer = task.trainer()
+    # A step takes as long at any rate; at this one it hardly moves the weights.
     optimizer = gradient.optimizer_of(trainer, task, lambda factor: 1e-6)
     step = training_step(trainer, objective.loss_of(task), optimizer)
     known = job.network.output is not None
@@ -251,6 +255,7 @@ def _solving_seconds(task: Task, count: int) -> float:
     rows = min(SOLVED, len(job.train.targets))
     assert task.tensor is not None
     x = rng.random((rows, task.tensor.shape[-1]), np.float32)
+    # From all over the split, which may be sorted by class: solving takes several of them.
     chosen = np.linspace(0, len(job.train.targets) - 1, rows).astype(int)
     targets = job.train.targets[chosen]
     started = time.perf_counter()

@@ -140,6 +140,7 @@ def fine_tune(
         budget=budget,
     )
     with directory.claimed(run_dir, resume) as target:
+        # Reading every image takes long: all that can be refused without comes before.
         run = prepared.on(data.check())
         with correcting.put_back_on_failure(model):
             if target is None:
@@ -158,11 +159,13 @@ def fine_tune(
 
 def _in_directory(run: Prepared, target: Path, save_freq: str | int) -> Run:
     """Train with checkpoints, from the newest one on, and write what came out."""
+    # What "auto" adds is not known yet: there shall be room for the most that it could be.
     unfrozen = [stage.unfreeze for stage in run.begun] + ["all"] * (run.plan == "auto")
     directory.reserve(target, checkpoint_bytes(run.job, unfrozen))
     seen = directory.note_images(target, run.seen)
     progress = Progress(target / directory.CHECKPOINTS, save_freq)
     with progress.interrupts.caught():
+        # Before a checkpoint puts its own values in the place of these.
         before = _start(run)
         if progress.go_on(run.job) and run.job.verbose:
             print(f"Going on with {target}, stage {len(progress.results) + 1}")
@@ -204,6 +207,7 @@ def _stages(run: Prepared, progress: Progress, before: Sequence[Any]) -> tuple[s
     job, begun = run.job, run.begun
     if job.verbose and job.correction.imbalance != Imbalance():
         print(job.correction)
+    # Where a run goes on, its checkpoint has the shifted bias already.
     if not progress.results and progress.found is None:
         correcting.start(run.trained, job)
     if run.compares:

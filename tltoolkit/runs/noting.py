@@ -46,6 +46,7 @@ def details(job: Job, from_logits: bool | str) -> dict[str, Any]:
     return {
         "preparation": job.network.preparation.to_dict(),
         "model": [list(w.shape) for w in weights] if own is None else own.to_dict(),
+        # Only their kinds: what a callback holds need not be plain data.
         "callbacks": [type(callback).__name__ for callback in job.callbacks],
         "cache_gb": job.features.storage.memory_gb,
         "cache_dtype": job.features.storage.dtype,

@@ -71,6 +71,7 @@ class Prepared:
     @property
     def compares(self) -> bool:
         """Whether the head is solved, and what comes after it compared with that."""
+        # The stage that retrains comes last, and would replace the head that was chosen.
         retrains = self.correction.imbalance.adjust == correcting.RETRAIN
         return self.plan in ready.WIDENED and self.begun.stages[0].solved and not retrains
 
@@ -92,6 +93,7 @@ class Prepared:
 
     def on(self, data: ImageData) -> "Prepared":
         """The same on checked data, which may have fewer images."""
+        # As a new object, so that nothing cached of the other images is taken over.
         correction = correcting.correction_of(self.imbalance, self.network, data, self.begun)
         return dataclasses.replace(self, data=data, correction=correction)
 

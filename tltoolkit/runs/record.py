@@ -57,6 +57,7 @@ class Run:
                 if curve in self.history:
                     axes.plot(self.history[curve], label=curve)
             for end in _stage_ends(self.stages):
+                # Between the last epoch of a stage and the first of the next.
                 axes.axvline(end - 0.5, color="0.6", linestyle=":")
             axes.axvline(self.best_epoch, color="0.3", linewidth=0.8, label="best epoch")
             axes.set(xlabel="epoch", title=name)
@@ -85,6 +86,7 @@ class Run:
         """
         plan = Plan.from_dict(record["plan"])
         outcomes = zip(plan, record["stages"], record["variables"], strict=True)
+        # Settings and outcome stand side by side in a record; the plan has the settings.
         known = {field.name for field in dataclasses.fields(StageResult)}
         settings = dict(record["settings"])
         return cls(
@@ -127,6 +129,7 @@ def _record(result: StageResult) -> dict[str, Any]:
     """The settings and the outcome of a stage side by side; variables as counts."""
     outcome = dataclasses.asdict(result)
     counts = {name: len(outcome[name]) for name in ("trained", "changed")}
+    # The outcome second: of `learning_rate`, that with which the stage ran, found or given.
     return {**outcome.pop("stage"), **outcome, **counts}
 
 

@@ -95,6 +95,7 @@ def refit(
         return again  # read from its directory, where an earlier call finished it
     again = replace(again, why=f"{why}; {_honest(run, data)}")
     if again.run_dir is not None:
+        # Once more, since the record that fine_tune wrote has another `why`.
         run_dirs.finish(again.run_dir, again)
     return again
 
@@ -128,6 +129,7 @@ def _fresh(run: Run, build: Callable[[], Any] | None) -> Any:
     if build is not None:
         fresh = build()
     elif hasattr(run.model, "tltoolkit_weights"):
+        # What training noted is no part of what it began with.
         settings = replace(classifier.settings_of(run.model), train_prior=None, output_prior=None)
         fresh = classifier.build(settings, run.model.tltoolkit_weights)
         fresh.tltoolkit_weights = run.model.tltoolkit_weights
@@ -157,6 +159,7 @@ def _repeat(
     """Train with as many steps as the run; an epoch now has `steps`."""
     before = run.settings["steps_per_epoch"]
     counted = list(_until_best(run))
+    # StopAfter counts each `fit`, and a stage that is solved has none.
     limits = [epochs * before for result, epochs in counted if not result.stage.solved]
     plan = Plan(tuple(stretched(result, before / steps) for result, _ in counted))
     callbacks = (*given.get("callbacks", ()), *([StopAfter(limits)] if limits else []))
@@ -182,6 +185,7 @@ def stretched(result: StageResult, shorter: float) -> Stage:
         epochs=max(1, math.ceil(stage.epochs * shorter)),
         warmup=stage.warmup * shorter,
         learning_rate=result.learning_rate,
+        # No validation images are left to stop by.
         early_stopping=None,
     )
 

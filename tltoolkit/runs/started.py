@@ -20,6 +20,7 @@ from tltoolkit.data import ImageData
 from tltoolkit.plans.stages import Plan
 from tltoolkit.training import frozen
 
+# So that a later version can tell a record of another form.
 FORMAT = 1
 SHOWN = 10
 START = "start_weights"

@@ -38,6 +38,7 @@ def seconds_of(budget: float | str | None, plan: Any) -> float | None:
     """
     if budget is None:
         return None
+    # Other plans say themselves how many epochs they have.
     if plan != "auto":
         raise _checks.fail("budget", "left out with other plans than 'auto'", budget)
     rule = "a number of seconds > 0, or a text such as '90s', '5m' or '1h'"

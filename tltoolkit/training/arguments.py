@@ -47,6 +47,7 @@ def check_stages(
         raise _checks.fail("plan", rule, plan)
     for stage in begun:
         linear.check_stage(network, stage)
+        # For its errors alone: what a stage unfreezes may not exist in this model.
         freezing.freeze_plan(network.model, network.blocks, stage.unfreeze, stage.batch_norm)
         if stage.early_stopping is not None and data.val is None:
             rule = f"None in stage {stage.name!r}, since the data has no validation split"
@@ -69,6 +70,7 @@ def check_callbacks(
 ) -> None:
     """Raise for a callback or a loss that cannot do its work in the stages of this run."""
     _checks.instance("callbacks", callbacks, (list, tuple), "a list of Keras callbacks")
+    # Whatever "auto" adds is fitted, and calls them.
     later = [Stage("fine_tune")] if plan == "auto" else []
     given.check(callbacks, network, [*begun, *later], correction, data.val is not None)
 

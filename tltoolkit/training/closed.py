@@ -112,6 +112,7 @@ def parts_of(network: Network, width: int) -> dict[str, slice]:
             name = f"{node.layer.name.removeprefix('head_')} {statistic}"
             found[name] = slice(at, at + channels)
             at += channels
+    # Features of other columns are those of a head that is not ours, or has more below it.
     return found if at == width else {WHOLE: slice(0, width)}
 
 

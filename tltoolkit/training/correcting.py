@@ -67,6 +67,7 @@ def last_dense(network: Network) -> Any | None:
     nodes = graph.nodes(network.model)
     made = {id(tensor): node for node in nodes for tensor in node.outputs}
     node = made[id(network.output)]
+    # Down past activations and reshapes, which have no weights.
     while len(node.inputs) == 1 and not getattr(node.layer, "weights", None):
         node = made[id(node.inputs[0])]
     layer = node.layer
@@ -113,6 +114,7 @@ def for_stage(job: Job, stage: Stage) -> Job:
 
 def note_priors(model: Any, job: Job, stages: Iterable[StageResult], best_epoch: int) -> None:
     """Let the model know the class shares that its outputs assume; ours, those of training too."""
+    # `result` is afterwards the stage that the best epoch belongs to.
     epoch = best_epoch
     for result in stages:
         if epoch < result.epochs:
@@ -128,6 +130,7 @@ def note_priors(model: Any, job: Job, stages: Iterable[StageResult], best_epoch:
             train_prior=tuple(map(float, correction.prior)),
             output_prior=assumed,
         )
+    # A share of 0 or 1 has no finite logarithm, by which a later run would adjust.
     elif (bias := _last_bias(job.network)) is not None and all(0 < p < 1 for p in assumed):
         model.tltoolkit_assumed = Assumed(assumed, bias)
 

@@ -127,6 +127,7 @@ def compute(
             values = function(images)
             if out is None:
                 out = storage.empty((len(views), count, *values.shape[1:]), len(values), taken)
+            # Too large for float16 is told below, with what to do about it.
             with np.errstate(over="ignore"):
                 out[k, start : start + len(values)] = values
             if not np.isfinite(out[k, start : start + len(values)]).all():
@@ -173,6 +174,7 @@ def feed(
     dataset = tf.data.Dataset.from_tensors(0).map(first).flat_map(one_epoch)
     length = tf.data.experimental.assert_cardinality(steps)
     dataset = dataset.apply(length).with_options(untuned())
+    # Somebody has to hold what the functions above refer to weakly.
     dataset.rows = rows
     return dataset
 
@@ -223,6 +225,7 @@ def _mapped(shape: tuple[int, ...], dtype: str, needed: int, directory: Path | N
             _reserve(file, needed)
         except OSError as error:
             raise OSError(f"{full}less: {error.strerror}") from error
+        # The map outlives the handle; the file, which has no name, is gone with the map.
         return np.memmap(file, dtype, "r+", shape=shape)
 
 

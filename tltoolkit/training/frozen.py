@@ -80,6 +80,7 @@ def _free(task: Task) -> set[int]:
     for layer in model.layers:
         if plan.get(labels[id(layer)]):
             inner = graph.layers_inside(layer)
+            # A BatchNorm inside a layer that trains may be frozen by itself.
             fixed = [one for one in inner if not plan.get(labels[id(one)], True)]
             free |= {id(v) for v in layer.variables}
             free -= {id(v) for one in fixed for v in one.variables}

@@ -36,6 +36,7 @@ def fit(task: Task, progress: Progress) -> History:
         fitted = trainer.fit(
             train,
             epochs=task.stage.epochs,
+            # The data come in an order of their own, keyed by seed and epoch.
             shuffle=False,
             verbose=int(task.job.verbose == BARS),
             callbacks=[
@@ -90,6 +91,7 @@ def optimizer_of(trainer: Any, task: Task, rate: Callable[[float], Any]) -> Any:
         stage.optimizer,
         rate,
         {
+            # Depth 0 is the head.
             id(v): stage.layer_decay ** depth[layer] * (1.0 if depth[layer] else stage.head_rate)
             for layer, v in trained
         },
@@ -114,6 +116,7 @@ def _callbacks(task: Task, progress: Progress, validation: Validation | None) ->
     said = [saying.Lines()] * (job.verbose == LINES)
     callbacks = [*own, *job.callbacks, best, *said]
     if progress.directory is not None:
+        # Last, so that a checkpoint has what all others made of the epoch.
         callbacks.append(StageCheckpoints(progress, task, callbacks, finite))
     return callbacks
 
@@ -136,6 +139,7 @@ def _one_log(task: Task, progress: Progress) -> Iterator[None]:
 def reseed(trainer: Any, seed: int) -> None:
     """Start the generators of random layers anew, whatever ran before."""
     for i, generator in enumerate(traits.generators(trainer)):
+        # A SeedGenerator's state is two numbers (Keras 3.15.1).
         generator.state.assign(np.random.SeedSequence((seed, i)).generate_state(2))
 
 
@@ -152,6 +156,7 @@ def _recalibrate(
     moved = {id(norm) for norm in recalibrated(job, task.stage).values()}
     flags = [(norm, norm.trainable) for norm in traits.batch_norms(trainer)]
     for norm, _ in flags:
+        # `estimate_batch_norm` goes by this flag.
         norm.trainable = id(norm) in moved
     estimate_batch_norm(trainer, train)
     for norm, trainable in flags:

@@ -47,6 +47,7 @@ class Job:
         if self.correction is None:
             names = tuple(map(str, range(self.train.targets.shape[1])))
             plain = correct("none", self.train.targets, names, self.multi_label)
+            # A frozen dataclass can set a field of its own in no other way.
             object.__setattr__(self, "correction", plain)
 
     @property
@@ -125,6 +126,7 @@ class Task:
             )
         if self.held_at is not None and job.val is not None:
             wanted["val"] = Wanted(examples=job.val, pipeline=job.plain)
+        # Where both are stored, both are cut at the same place.
         cut = self.held_at if self.tensor is None else self.tensor
         found = job.features.get(job.model, cut, job.batch_size, list(wanted.values()))
         named = dict(zip(wanted, found, strict=True))

@@ -52,6 +52,7 @@ def l2_of(dense: Any) -> float:
 def _beyond(dense: Any) -> str:
     """What a layer asks for besides an L2 penalty on its kernel, which cannot be solved for."""
     penalty = dense.kernel_regularizer
+    # Of these kinds exactly: a subclass may add anything to the loss.
     plain = type(penalty) in (keras.regularizers.L2, keras.regularizers.L1L2)
     if penalty is not None and not (plain and not getattr(penalty, "l1", None)):
         return f"kernel_regularizer={type(penalty).__name__}"
@@ -94,6 +95,7 @@ def makes_outputs(network: Network, dense: Any, tensor: Any) -> bool:
         [given.get(id(variable), variable.value) for variable in variables]
         for variables in (part.trainable_variables, part.non_trainable_variables)
     )
+    # Without assigning, so that the model keeps its own weights.
     made, _ = part.stateless_call(weights, states, rows.astype(np.float32), training=False)
     exact = outputs.TOLERANCES.get(dense.compute_dtype, outputs.TOLERANCE)
     expected = activated(network, rows @ kernel + bias)

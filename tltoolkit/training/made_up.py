@@ -25,6 +25,7 @@ def rows(stored: np.ndarray, correction: Correction, seed: int) -> tuple[np.ndar
     labels = np.tile(correction.labels, len(stored))
     flat = stored.reshape(-1, stored.shape[-1])
     made, classes = resample(flat, labels, correction.imbalance.features, seed)
+    # As stored activations come: one view.
     return made[None], np.eye(len(correction.counts), dtype=np.float32)[classes]
 
 

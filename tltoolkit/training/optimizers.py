@@ -33,6 +33,7 @@ def schedule(name: str, learning_rate: float, steps: int, warmup_steps: int) -> 
         )
     if not warmup_steps:
         return keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    # After a warm-up of the whole stage none are left, which CosineDecay refuses (Keras 3.15.1).
     return keras.optimizers.schedules.CosineDecay(
         start, max(1, steps - warmup_steps), warmup_target=learning_rate, warmup_steps=warmup_steps
     )
@@ -92,6 +93,7 @@ class ClippedMultiOptimizer(keras.optimizers.MultiOptimizer):
         if self.clip_norm is not None:
             squares = [keras.ops.sum(keras.ops.square(g)) for g in grads if g is not None]
             norm = keras.ops.sqrt(sum(squares))
+            # Never above 1, and never a division by zero.
             scale = self.clip_norm / keras.ops.maximum(norm, self.clip_norm)
             grads = [None if g is None else g * keras.ops.cast(scale, g.dtype) for g in grads]
         super().apply(grads, trainable_variables)

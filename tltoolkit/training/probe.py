@@ -93,6 +93,7 @@ def log_loss(
 ) -> float:
     """Mean cross-entropy of probabilities (N, C), weighted as in `solve`; per class where
     `multi_label`."""
+    # In float32 a probability may round to 0, whose logarithm is infinite.
     p = probabilities.astype(np.float64).clip(np.finfo(np.float64).tiny, 1)
     if multi_label:
         absent = (1 - probabilities.astype(np.float64)).clip(np.finfo(np.float64).tiny, 1)
@@ -170,6 +171,7 @@ def _models(classes: int, multi_label: bool) -> list[Any]:
     from sklearn.linear_model import LogisticRegression
 
     count = classes if multi_label else 1
+    # scikit-learn stops at 1e-4 or after 100 iterations (1.9.1); a head shall be at its optimum.
     return [LogisticRegression(tol=1e-5, max_iter=1000, warm_start=True) for _ in range(count)]
 
 
@@ -201,6 +203,7 @@ def _fit_softmax(model: Any, rows: Rows, penalty: float) -> tuple[np.ndarray, np
         # scikit-learn's two classes are one logit; the head has two.
         found, bias = np.concatenate([-found, found]) / 2, np.concatenate([-bias, bias]) / 2
     weights = np.zeros((targets.shape[1], scaled.shape[1]))
+    # Of a class without rows: as likely as half a row among all.
     intercepts = np.full(targets.shape[1], logsumexp(bias) - np.log(2 * len(targets)))
     weights[present], intercepts[present] = found, bias
     return weights, intercepts

@@ -144,6 +144,7 @@ class Progress:
         pairs = zip(best["weights"], tree["model"], strict=bool(best["weights"]))
         weights = [now if kept is None else kept for kept, now in pairs]
         self.best = Best(tuple(best["score"]), best["epoch"], weights)
+        # Only a checkpoint in the middle of a stage has one. Its callback puts back the rest.
         if "optimizer" in tree:
             self.found = tree
             return True
@@ -207,6 +208,7 @@ class StageCheckpoints(Resume):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Write a checkpoint if it is time, and leave if a signal waits."""
         super().on_train_batch_end(batch, logs)
+        # Leaving now loses nothing.
         if self._saved_step == self._step:
             self.progress.interrupts.leave()
 
@@ -230,6 +232,7 @@ class StageCheckpoints(Resume):
         return super()._is_due() or self.progress.interrupts.asked is not None
 
     def _make_metrics(self) -> None:
+        # Keras 3.15.1 makes the variables of metrics with the first batch: too late here.
         targets = self.task.job.train.targets[:1]
         self.model.compute_metrics(None, targets, np.zeros_like(targets))
 

@@ -41,6 +41,7 @@ class StageResult:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "StageResult":
         """The record of `to_dict`'s data."""
+        # JSON has no tuples.
         paths = {name: tuple(record[name]) for name in ("trained", "changed")}
         return cls(**{**record, **paths, "stage": Stage(**record["stage"])})
 

@@ -21,6 +21,7 @@ def level(verbose: str | int) -> int:
     VERBOSE.check("verbose", verbose)
     if verbose != "auto":
         return int(verbose)
+    # Python has no standard output without a console, as under pythonw on Windows.
     return BARS if sys.stdout is not None and sys.stdout.isatty() else LINES
 
 

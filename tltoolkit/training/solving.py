@@ -70,6 +70,7 @@ def give(task: Task, kernel: np.ndarray, bias: np.ndarray) -> dict[str, float]:
     job, dense = task.job, linear_head(task.job.network)
     assert dense is not None
     offsets = job.correction.offsets
+    # A fitted head learns logits that the loss adds them to; a solved one has learned the sum.
     bias = bias if offsets is None else bias - offsets
     kernel, bias = (job.network.per_output(part, job.multi_label) for part in (kernel, bias))
     dense.kernel.assign(kernel)
@@ -160,6 +161,7 @@ def _logistic(
         weights=correction.solver_weights(targets, made_up),
         val_weights=None if held is None else correction.solver_weights(held[1]),
         l2=l2_of(dense),
+        # A row that was made up lies between several images.
         groups=None if made_up else _groups(task),
     )
     return found.kernel, found.bias

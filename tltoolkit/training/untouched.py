@@ -39,6 +39,7 @@ def put_back_on_failure(model: Any) -> Iterator[None]:
 
 def remembered(model: Any) -> Callable[[], None]:
     """A function that puts back all variables of a model and what of it is trainable."""
+    # Copied, since the array of a variable is its memory, which training overwrites.
     values = [(v, np.copy(v.numpy())) for v in model.variables]
     # A layer's flag reaches all layers inside it, so containers come before what they contain.
     flags = [(layer, layer.trainable) for layer in graph.layers_inside(model)]

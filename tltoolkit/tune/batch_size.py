@@ -154,6 +154,7 @@ def _networks(model: Any, network: Any, unfreeze: Any, batch_norm: str) -> dict[
         if cut is not None:
             lower = graph.part(network.model, network.model.input, cut)
         calls = [] if network.output is None else graph.nodes(network.model)
+        # JSON tells layers apart by their names.
         with graph.distinct_names(node.layer for node in calls):
             lower, upper = lower and lower.to_json(), upper.to_json()
         return {
@@ -177,6 +178,7 @@ def _own_classes(model: Any) -> list[tuple[str, str]]:
 
 def _measure(order: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows that the other process printed before it ended."""
+    # What can be imported here must be there as well, for layers of the user's.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", CHILD]
     done = subprocess.run(

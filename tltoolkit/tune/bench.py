@@ -60,6 +60,7 @@ class Bench:
             FloatingPointError: The loss became NaN or infinite.
         """
         settings = space.build_settings(values, self.data.class_names, self.data.multi_label)
+        # Else the network's layers would hold the heads of all trials (Keras 3.15.1).
         with graph.nodes_forgotten(self._network(settings)):
             return self._score(settings, values, callbacks)
 

@@ -103,6 +103,7 @@ class LearningCurve:
         gains = scores - [law.score(self.images) for law in self.laws]
         expected = float(self.law.score(size))
         gain = expected - float(self.law.score(self.images))
+        # Seeded by the size, so that the same question has the same answer.
         chance = np.random.default_rng(size).normal(0, self.spread, len(scores))
         low, high = _interval((scores + chance).clip(0, 1), self.level, expected)
         gain_low, gain_high = _interval(gains, self.level, gain)
@@ -232,6 +233,7 @@ def summarise(
     spread = float(np.sqrt(variances.mean())) if len(variances) else 0.0
     # There is but one set of all images, which may be a lucky one too.
     means[alike] += rng.normal(0, spread, (int(alike.sum()), means.shape[1]))
+    # Equal draws have a deviation of 0, by which the fit would divide.
     deviations = np.maximum(means.std(axis=1), 1e-3)
     x = np.asarray(sizes, float)
     points = []

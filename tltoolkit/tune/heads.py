@@ -20,6 +20,7 @@ from tltoolkit.training.caching import Examples, Features, Wanted
 from tltoolkit.training.features import Storage
 from tltoolkit.training.linear import l2_of, linear_head
 
+# Of the pass that computes features, which are the same for any.
 BATCH_SIZE = 32
 
 

@@ -82,6 +82,7 @@ def find_lr(
         _checks.one_of("setting", name, SETTINGS)
     if settings.get("optimizer") in SOLVERS:
         raise _checks.fail("optimizer", "one that has a learning rate", settings["optimizer"])
+    # Its rate is for form's sake: a search sets its own.
     stage = Stage("find_lr", unfreeze=unfreeze, epochs=1, learning_rate=low, **settings)
     plan = freezing.freeze_plan(network.model, network.blocks, unfreeze, stage.batch_norm)
     default = sweep.SWEEP_STEPS if mode == SWEEP else sweep.RUNG_STEPS

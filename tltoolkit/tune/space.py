@@ -187,6 +187,7 @@ def _labelled(name: str, given: list[Any]) -> dict[Any, Any]:
 
 def _range(name: str, given: tuple[Any, ...]) -> Range:
     rule = "(low, high) or (low, high, 'log') with numbers low < high; choices are a list"
+    # By type, since a bool is an int to `isinstance`.
     numbers = len(given) in (2, 3) and all(type(end) in (int, float) for end in given[:2])
     log = given[2:] == (LOG,)
     if not numbers or given[0] >= given[1] or given[2:] not in ((), (LOG,)):

@@ -73,6 +73,7 @@ def opened(
     """
     address, shared = address_of(storage)
     pruner = (
+        # Optuna counts steps from 0: the third epoch is step 2.
         optuna.pruners.MedianPruner(UNPRUNED_TRIALS, UNPRUNED_EPOCHS - 1)
         if prune
         else optuna.pruners.NopPruner()
@@ -112,6 +113,7 @@ def _is_study(path: Path) -> bool:
         start = file.read(len(SQLITE))
     if start != SQLITE:
         return start == b""
+    # Read only, so that looking neither makes nor changes a file.
     address = f"{path.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
         rows = database.execute("select name from sqlite_master where type = 'table'")
@@ -179,6 +181,7 @@ class _Grid(GridSampler):
         self.k = k
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        # Optuna goes on with the trial itself, whose number stays.
         trial = copy.copy(trial)
         trial.number = trial.number if self.k is None else self.k
         super().before_trial(study, trial)
@@ -190,5 +193,6 @@ class _Grid(GridSampler):
 def _difference(known: str | None, identity: Mapping[str, Any]) -> str | None:
     """The first part in which a stored search differs from this one; None if they are equal."""
     stored = json.loads(known) if known is not None else {}
+    # As it was stored: JSON has no tuples.
     now = json.loads(json.dumps(identity))
     return next((name for name in now if stored.get(name) != now[name]), None)
