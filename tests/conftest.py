@@ -31,7 +31,7 @@ def shallow() -> Iterator[None]:
     from keras import config
 
     from tltoolkit.backbones import assemble, table
-    from tltoolkit.backbones import efficientnet_lite0 as lite
+    from tltoolkit.backbones import efficientnet_lite as lite
 
     make = assemble._source
     plans = functools.cache(lambda name, policy: make(table.get(name), pretrained=False))

@@ -27,7 +27,8 @@ def test_a_family_is_climbed_from_the_smallest(name: str) -> None:
     assert tl.backbones.get(names[-1]).next is None
 
 
-def test_the_only_network_of_a_family_is_the_best_of_it() -> None:
+def test_the_only_network_of_a_family_is_the_best_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(climbing, "family_of", lambda _: ["efficientnet_lite0"])
     found = tl.tune.climb(
         data(), "efficientnet_lite", plan=HEAD, weights=None, image_size=SIZE, verbose=0
     )
@@ -100,7 +101,8 @@ def test_it_stops_at_a_gain_that_may_be_chance(monkeypatch: pytest.MonkeyPatch) 
     assert len(str(found).splitlines()) == 4
 
 
-def test_a_space_tunes_each_network() -> None:
+def test_a_space_tunes_each_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(climbing, "family_of", lambda _: ["efficientnet_lite0"])
     space = {"learning_rate": (1e-3, 1e-1, "log"), "epochs": 1, "batch_size": 16}
     found = tl.tune.climb(
         data(),

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from tltoolkit import _checks
-from tltoolkit.backbones import efficientnet_lite0, weight_files
+from tltoolkit.backbones import efficientnet_lite, weight_files
 from tltoolkit.backbones.preprocessing import preprocess
 from tltoolkit.backbones.table import Backbone, get
 
@@ -46,7 +46,7 @@ def build(
     backbone = get(name)
     _check_inputs(backbone, inputs)
     _checks.integer("seed", seed, 0)
-    path = weight_files.check(weights)
+    path = check_weights(name, weights)
     with _python_random_kept():
         source = _source(backbone, pretrained=weights == "imagenet")
         layers = _replant(backbone, source, preprocess(inputs, backbone.scale), seed)
@@ -55,6 +55,19 @@ def build(
     elif weights == "imagenet":
         _assign(layers, _imagenet(backbone, source, layers))
     return layers[-1].output
+
+
+def check_weights(name: str, weights: str | PathLike[str] | None) -> Path | None:
+    """The path of a weights file, or None; what is known to be missing is refused before work.
+
+    Raises:
+        ValueError, TypeError: `weights` is not as `build` asks for.
+        ImportError: the package with the ImageNet weights is not installed.
+    """
+    path = weight_files.check(weights)
+    if weights == "imagenet" and get(name).architecture is None:
+        efficientnet_lite.weights_path(name)
+    return path
 
 
 def _check_inputs(backbone: Backbone, inputs: Any) -> None:
@@ -82,7 +95,7 @@ def _python_random_kept() -> Iterator[None]:
 def _source(backbone: Backbone, pretrained: bool) -> keras.Model:
     """The network as its authors build it, on an input of its own, without preprocessing."""
     if backbone.architecture is None:
-        return efficientnet_lite0.network()
+        return efficientnet_lite.network(backbone.name)
     construct = getattr(keras.applications, backbone.architecture)
     shape = (None, None, 3)
     if not pretrained:
@@ -135,7 +148,7 @@ def _copy(layer: Any, name: str, seed: int) -> Any:
 
 def _imagenet(backbone: Backbone, source: keras.Model, layers: list[Any]) -> Arrays:
     if backbone.architecture is None:
-        return efficientnet_lite0.imagenet_weights()
+        return efficientnet_lite.imagenet_weights(backbone.name)
     pairs = zip(layers, source.layers[1:], strict=True)
     return {layer.name: original.get_weights() for layer, original in pairs}
 

@@ -13,7 +13,7 @@ class Backbone:
 
     Attributes:
         name: the key in the table.
-        family: backbones of one family differ in depth only.
+        family: backbones of one family differ in depth, width and image size only.
         blocks: names of the blocks from the input up. A block is the unit for unfreezing
             and for layer-wise learning rates.
         image_size: height and width in pixels that the ImageNet weights were trained for.
@@ -123,6 +123,7 @@ _EFFICIENTNET_LITE0 = Backbone(
     family="efficientnet_lite",
     blocks=("stem", *_numbered("block", 7), "top"),
     parameters=3_413_024,
+    next="efficientnet_lite1",
     scale="lite",
 )
 
@@ -147,6 +148,20 @@ _ROWS = (
     _larger(_DENSENET121, "densenet201", 18_321_984, "DenseNet201", None),
     _XCEPTION,
     _EFFICIENTNET_LITE0,
+    replace(
+        _EFFICIENTNET_LITE0,
+        name="efficientnet_lite1",
+        image_size=240,
+        parameters=4_189_344,
+        next="efficientnet_lite2",
+    ),
+    replace(
+        _EFFICIENTNET_LITE0,
+        name="efficientnet_lite2",
+        image_size=260,
+        parameters=4_869_168,
+        next=None,
+    ),
 )
 _TABLE = {row.name: row for row in _ROWS}
 

