@@ -100,8 +100,13 @@ def test_it_is_saved_and_read_as_it_is(tmp_path: Path) -> None:
 
 def test_only_the_usual_head_is_put_on_all_blocks() -> None:
     assert auto.widened(build()).tltoolkit_settings.head.taps == "all"
-    assert auto.widened(build(head=Head(dropout=0.5))).tltoolkit_settings.head.dropout == 0.5
-    for head in (Head(pooling="max"), Head(hidden=(4,)), Head(l2=0.1), Head(taps=("block3",))):
+    for head in (
+        Head(dropout=0.5),
+        Head(pooling="max"),
+        Head(hidden=(4,)),
+        Head(l2=0.1),
+        Head(taps=("block3",)),
+    ):
         model = build(head=head)
         assert auto.widened(model) is model
 
