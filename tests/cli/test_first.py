@@ -58,7 +58,7 @@ def error_of(words: list[Any], capsys: pytest.CaptureFixture[str], code: int = 2
 
 REFUSED = [
     (["fit", "PHOTOS", "--epochs", "3"], "--epochs says nothing to the plan 'auto'"),
-    (["fit", "PHOTOS", "--plan", "fine-tune"], "--plan must be one of 'auto', 'linear_probe'"),
+    (["fit", "PHOTOS", "--plan", "fine-tune"], "--plan must be one of 'auto', 'solve', 'linear_"),
     (["fit", "PHOTOS", "--plan", "linear_probe", "--epochs", "3"], "says nothing to the plan"),
     (["fit", "PHOTOS", "--plan", "none.yaml"], "none.yaml does not exist"),
     (["fit", "PHOTOS", "--plan", "PLAN"], "`epochs` must be an integer >= 1"),
