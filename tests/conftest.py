@@ -21,6 +21,16 @@ def eagerly() -> Iterator[None]:
     tf.config.run_functions_eagerly(False)
 
 
+@pytest.fixture
+def traced(eagerly: None) -> Iterator[None]:
+    """Graphs again in a file without: a sweep of twenty steps is worth tracing."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(False)
+    yield
+    tf.config.run_functions_eagerly(True)
+
+
 @pytest.fixture(scope="module")
 def shallow() -> Iterator[None]:
     """EfficientNet-Lite0 with one layer to a block: 7 for 16, under the same names.

@@ -60,7 +60,7 @@ def ours() -> keras.Model:
 
 def tune(model: Any, plan: Any = PLAN, method: str = "logit", **options: Any) -> Any:
     return tl.fine_tune(
-        model, data(), plan, "light", method, **{"batch_size": 8, "verbose": 0, **options}
+        model, data(), plan, "light", method, **{"batch_size": 16, "verbose": 0, **options}
     )
 
 
@@ -383,7 +383,7 @@ def test_views_leave_room_for_the_validation_images() -> None:
     stage = tl.Stage("head", epochs=7, augment="light")  # three views, if there is room
     view, held = (4 * 3 * len(split) for split in (data().train, data().val))
     for room, expected in ((3 * view + held, 3), (3 * view + held - 1, 2)):
-        options = {"cache_gb": room / 2**30, "batch_size": 4, "verbose": 0}
+        options = {"cache_gb": room / 2**30, "verbose": 0}
         run = tl.fine_tune(build(), data(), tl.Plan((stage,)), **options)
         assert run.stages[0].views == expected
 

@@ -1,5 +1,7 @@
 """Classes with one or two images, labels that all images have, one image per class."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
@@ -204,8 +206,10 @@ def test_cross_validation_holds_out_a_fifth_of_a_fold(monkeypatch: pytest.Monkey
     assert [abs(size - 0.8 * 61.5) <= 2 for size in sizes] == [True, True]
 
 
-@pytest.mark.parametrize("few", [data([2, 2, 2], val=0.5), one_of_each(3)])
-def test_what_looks_at_few_images_works_or_says_so(few: tl.data.ImageData) -> None:
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("make", [lambda: data([2, 2, 2]), lambda: one_of_each(3)])
+def test_what_looks_at_few_images_works_or_says_so(make: Callable[[], tl.data.ImageData]) -> None:
+    few = make()
     model, count = network(3), len(few.train)
     assert tl.check.capacity(model, few, samples=count, steps=10).samples == count
     assert tl.tune.find_lr(model, few, steps=20, batch_size=64).advice
