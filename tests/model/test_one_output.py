@@ -201,9 +201,9 @@ def test_all_that_measures_takes_it() -> None:
     run = tl.fine_tune(build(), used, plan("head"), "none", verbose=0)
     assert tl.refit(run, used, "continue", build=build, epochs=1).stages[0].epochs == 1
     auto = tl.fine_tune(build(), used, "auto", "none", verbose=0)
-    assert tl.evaluate(auto.model, used.val).f1_macro == pytest.approx(
-        auto.history["val_f1_macro"][auto.best_epoch]
-    )
+    # Its head has seen the validation images, so that they say no more of it.
+    assert "training and validation images together" in auto.why
+    assert tl.evaluate(auto.model, used.val).f1_macro > 0.5
 
 
 def test_it_stands_for_two_classes_and_no_other_number() -> None:

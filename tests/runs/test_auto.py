@@ -233,7 +233,7 @@ def test_without_validation_nothing_is_tuned() -> None:
         ({"held_out": 0.99}, 0, "nothing to gain"),
         ({"held_out": float("nan")}, 8, "fine-tuned"),
         ({"validated": False}, 0, "without validation images"),
-        ({"tunes": False}, 0, "on images held out)"),
+        ({"tunes": False}, 0, "on those held out in turn)"),
     ],
 )
 def test_what_follows_a_solved_head(given: dict[str, Any], tuned: int, why: str) -> None:

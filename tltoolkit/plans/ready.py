@@ -176,7 +176,8 @@ def after_solved(
         validated: Whether there are validation images.
         epochs: So many fit the budget; None where there is none.
     """
-    had = f"a head on several blocks was solved (macro F1 {held_out:.3f} on images held out)"
+    on = "training and validation images together" if validated else "the training images"
+    had = f"the head was solved on {on} (macro F1 {held_out:.3f} on those held out in turn)"
     if not tunes:
         return (), had
     if not validated:

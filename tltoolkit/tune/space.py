@@ -165,7 +165,9 @@ def plan_of(values: Values, augment: str) -> Plan:
     upper = {"warmup": min(0.5, upper["epochs"] / 2), **upper}
     upper = {name: value for name, value in upper.items() if name not in unused}
     solved = not any(values.get(name) for name in UNSOLVED)
-    return Plan((*ready.first(linear_head=solved), Stage("fine_tune", **upper)))
+    # Trials are compared on validation images, which a head in closed form would have a say in.
+    head = ready.linear_probe() if solved else ready.first(linear_head=False)
+    return Plan((*head, Stage("fine_tune", **upper)))
 
 
 def batch_size(values: Values) -> int:
