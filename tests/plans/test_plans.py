@@ -170,10 +170,10 @@ def test_the_best_epoch_of_all_stages_wins() -> None:
     )
 
 
-def test_auto_begins_with_the_probe_and_says_why_it_went_on() -> None:
+def test_auto_begins_with_a_solved_head_and_says_why_it_went_on() -> None:
     result = run("auto")
-    assert [stage.stage.name for stage in result.stages] == ["probe", "fine_tune"]
-    assert "pretrained features alone had a macro F1 of" in result.why
+    assert [stage.stage.name for stage in result.stages] == ["solve", "fine_tune"]
+    assert "the head was solved on training and validation images together" in result.why
     assert result.plan == tl.Plan(tuple(stage.stage for stage in result.stages))
     assert result.to_dict()["settings"]["plan_chosen_because"] == result.why
 
