@@ -118,7 +118,8 @@ def choose(
     """
     from threadpoolctl import threadpool_limits
 
-    if len(bad := not_finite(features)):
+    bad = np.flatnonzero(np.concatenate([~np.isfinite(x).all(1) for x in stripes(features)]))
+    if len(bad):
         raise ValueError(f"`features` must be finite. Received: {len(bad)} rows, first {bad[0]}")
     given = np.ones(len(features)) if weights is None else np.asarray(weights, np.float64)
     together = np.arange(len(features)) if groups is None else groups
@@ -166,11 +167,6 @@ def average(rows: Rows, candidates: Candidates, chosen: Sequence[Chosen]) -> tup
         kernel = kernel - kernel[:, there].mean(1, keepdims=True)
         bias = bias - bias[there].mean()
     return kernel, bias
-
-
-def not_finite(features: npt.NDArray[np.floating]) -> Ints:
-    """The rows that have a NaN or an infinite feature."""
-    return np.flatnonzero(np.concatenate([~np.isfinite(part).all(1) for part in stripes(features)]))
 
 
 def _climb(

@@ -5,9 +5,7 @@ import numpy as np
 from tltoolkit.model import freezing
 from tltoolkit.plans.stages import Stage
 from tltoolkit.plans.terms import LBFGS
-from tltoolkit.solving.heads import not_finite
 from tltoolkit.training import closed, objective, probe, saying, scoring
-from tltoolkit.training.caching import Examples
 from tltoolkit.training.closed import Choice
 from tltoolkit.training.job import History, Job, Task, task_of
 from tltoolkit.training.linear import activated, check_stage, l2_of, linear_head
@@ -45,24 +43,14 @@ def choice_of(task: Task) -> Choice:
     """The heads in closed form that images which they have not seen speak for."""
     rows, targets = _rows(task)
     held, groups, val = _held(task), _groups(task), task.job.val
-    _check_finite(rows, task.job.train)
     together = np.arange(len(rows)) if groups is None else groups
     if held is not None and val is not None:
-        _check_finite(held[0], val)
         own = getattr(val.source, "groups", None)
         # No group lies in two splits, so that numbers which follow are those of new groups.
         _, together = np.unique(together, return_inverse=True)
         _, later = np.unique(np.arange(len(held[0])) if own is None else own, return_inverse=True)
         together = np.concatenate([together, later + together.max() + 1])
     return closed.choose(task, rows, targets, together, held)
-
-
-def _check_finite(rows: np.ndarray, examples: Examples) -> None:
-    """Raise ValueError for features that are NaN or infinite, with the first such image."""
-    bad = not_finite(rows)
-    if len(bad):
-        name = examples.source.name(int(bad[0]) % len(examples.source))  # several rows of each
-        raise ValueError(f"the features of {len(bad)} images are not finite, first those of {name}")
 
 
 def give(task: Task, kernel: np.ndarray, bias: np.ndarray) -> dict[str, float]:
