@@ -11,9 +11,9 @@ weights, images and splits. Each cell runs in a process of its own and is append
 a second call goes on with what is missing. `--quick` takes 8 images a class and leaves out what
 fine-tunes. Log loss is that of the probabilities as they come.
 
-Seen on 2 cores, seed 0, probe and solve, accuracy / macro F1 / log loss in seconds: letters .833 /
-.833 / .964 in 15, .992 / .992 / .081 in 19; blood cells .830 / .613 / .686 in 12, .900 / .692 / .380
-in 17; spoken digits .697 / .697 / .984 in 32, .940 / .939 / .192 in 29.
+Seen on 2 cores, seed 0, probe and solve, accuracy / macro F1 / log loss in seconds: letters
+.833 / .833 / .964 in 15, .992 / .992 / .081 in 19; blood cells .830 / .613 / .686 in 12,
+.900 / .692 / .380 in 17; spoken digits .697 / .697 / .984 in 32, .940 / .939 / .192 in 29.
 """
 
 import argparse
