@@ -47,6 +47,8 @@ def shallow() -> Iterator[None]:
     plans = functools.cache(lambda name, policy: make(table.get(name), pretrained=False))
 
     def source(backbone: table.Backbone, pretrained: bool) -> Any:
+        if backbone.name != "efficientnet_lite0":  # kept, it would be alive in tests of memory
+            return make(backbone, pretrained)
         return plans(backbone.name, config.dtype_policy().name)
 
     with pytest.MonkeyPatch.context() as patch:
