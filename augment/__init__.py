@@ -4,47 +4,7 @@ if __name__ != "tltoolkit.augment":
     # A second copy under the bare name would register its classes with Keras twice.
     raise ImportError("import it as `tltoolkit.augment`: pip install tltoolkit")
 
-import importlib
-from typing import Any
+import lazy_loader
 
-from tltoolkit.augment.feeder import Batches, feed
-from tltoolkit.augment.figure import preview
-from tltoolkit.augment.images import resize
-from tltoolkit.augment.mixing import cutmix, mixup
-from tltoolkit.augment.pipeline import Pipeline, views
-from tltoolkit.augment.preparation import Preparation
-from tltoolkit.augment.presets import PRESETS, choose, preset
-
-# The transforms load albumentations and the layers load Keras: only when first used.
-_LAZY = {
-    "GlobalContrast": "transforms",
-    "LocalContrast": "transforms",
-    "GlobalContrastNormalization": "layers",
-    "LocalContrastNormalization": "layers",
-}
-
-__all__ = [
-    "PRESETS",
-    "Batches",
-    "Pipeline",
-    "Preparation",
-    "choose",
-    "cutmix",
-    "feed",
-    "mixup",
-    "preset",
-    "preview",
-    "resize",
-    "views",
-    *_LAZY,
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"tltoolkit.augment.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'tltoolkit.augment' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+# The tables of settings in `terms` are read by the command line, which loads nothing for its help.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from tltoolkit import _checks
 
 # What normalised pixels are by default: a middle grey with a quarter of the range as deviation,
-# so that nearly all values stay within 0..255.
+# so that nearly all values stay within 0..255. The regularizer is that of Coates et al. for pixels
+# 0..255, the window that of Jarrett et al.
 SCALE, OFFSET, REGULARIZER, WINDOW = 64.0, 127.5, 10.0, 9
 
 
@@ -50,6 +51,7 @@ def global_contrast(
     Returns:
         (H, W, channels) float32, not rounded and not clipped.
     """
+    # float32 would lose digits in the sum of a megapixel.
     centred = image - image.mean(dtype=np.float64)
     variance = np.square(centred).mean()
     gain = scale / np.sqrt(regularizer + variance)

@@ -7,15 +7,25 @@ every decoded image.
 
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from tltoolkit.augment.mixing import Batch
 
-if TYPE_CHECKING:
-    from tltoolkit.augment.feeder import Batches
+
+class Steps(Protocol):
+    """What a dataset is made of: `feeder.Batches`, which stands above this file."""
+
+    @property
+    def first_step(self) -> int:
+        """The step that the next iteration begins with."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
 
 
 def untuned() -> Any:
@@ -32,7 +42,7 @@ def untuned() -> Any:
 class _Iterations:
     """Hands the batches to tf.data, one iteration after the other."""
 
-    def __init__(self, batches: "Batches") -> None:
+    def __init__(self, batches: Steps) -> None:
         self.batches = batches
         self.number = 0
         self.current: Iterator[Batch] = iter(())
@@ -57,15 +67,15 @@ class _Iterations:
         return batch
 
 
-def as_dataset(batches: "Batches") -> Any:
+def as_dataset(batches: Steps, image_size: int, n_classes: int) -> Any:
     """The batches as a `tf.data.Dataset`; see `Batches.to_dataset`."""
     iterations = _Iterations(batches)
     # TensorFlow never forgets a Python function that it was given, so the function must not keep
     # the images and the threads alive; the dataset object does.
     weak = weakref.proxy(iterations)
-    size, n_classes = batches.pipeline.image_size, batches.targets.shape[1]
 
     def begin(_: Any) -> Any:
+        # numpy_function forgets shapes, without which Keras can build nothing.
         begun = tf.numpy_function(lambda: weak.begin(), [], (tf.int64, tf.int64))
         return tuple(tf.ensure_shape(value, ()) for value in begun)
 
@@ -74,7 +84,7 @@ def as_dataset(batches: "Batches") -> Any:
             lambda number, step: weak.next(number, step), [number, step], (tf.uint8, tf.float32)
         )
         return (
-            tf.ensure_shape(images, (None, size, size, 3)),
+            tf.ensure_shape(images, (None, image_size, image_size, 3)),
             tf.ensure_shape(targets, (None, n_classes)),
         )
 

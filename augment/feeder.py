@@ -141,6 +141,7 @@ class Batches:
             for step, work in zip(steps, _ahead(begun, _AHEAD), strict=True):
                 batch = self._finish(work, epoch, step)
                 if step + 1 == len(self):
+                    # Before the last batch is handed out: `fit` may never ask for another.
                     self.epoch = epoch + 1
                 yield batch
 
@@ -149,6 +150,7 @@ class Batches:
     ) -> "_Work":
         size = self.pipeline.image_size
         images = np.empty((len(order), size, size, 3), np.uint8)
+        # Each thread writes rows of its own, so that no lock and no copy is needed.
         futures = [
             pool.submit(self._fill, images, row, int(i), epoch, int(index))
             for row, (i, index) in enumerate(zip(order, indices, strict=True))
@@ -159,6 +161,7 @@ class Batches:
         try:
             images[row] = self.pipeline(self._image(i), self.augment_from + epoch, index)
         except Exception as error:
+            # A note keeps the type, by which callers catch it.
             error.add_note(f"This was image {i} of the source.")
             raise
 
@@ -183,11 +186,12 @@ class Batches:
         Raises:
             ValueError: if there are no targets to train on.
         """
-        if not self.targets.shape[1]:
+        n_classes = self.targets.shape[1]
+        if not n_classes:
             raise ValueError("`targets` must be given for a source without labels")
         from tltoolkit.augment.dataset import as_dataset
 
-        return as_dataset(self)
+        return as_dataset(self, self.pipeline.image_size, n_classes)
 
     @contextlib.contextmanager
     def own_errors(self) -> Iterator[None]:

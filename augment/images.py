@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit import _checks
+from tltoolkit.augment.terms import FITS, SQUASH
 
-SQUASH = "squash"
-FITS = (SQUASH, "crop", "pad")
 # Longest side that is padded as it is; a strip of 1 x 100,000 pixels would become 30 GB.
 LARGEST = 4096
 
@@ -47,6 +46,7 @@ def scale(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     result = image
     if height > size or width > size:
         shrunk = (min(width, size), min(height, size))
+        # Only the sides that shrink: INTER_AREA enlarges in blocks.
         result = cv2.resize(result, shrunk, interpolation=cv2.INTER_AREA)
     if height < size or width < size:
         result = cv2.resize(result, (size, size), interpolation=cv2.INTER_LINEAR)

@@ -47,6 +47,7 @@ def as_targets(source: Source, targets: NDArray[Any] | None) -> NDArray[np.float
 
 def _labels(source: Source) -> NDArray[Any]:
     if not hasattr(source, "labels"):
+        # No columns rather than None: batches of images alone have targets like all others.
         return np.zeros((len(source), 0))
     labels: NDArray[Any] = np.asarray(source.labels)
     if labels.ndim == 2:

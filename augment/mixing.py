@@ -72,6 +72,7 @@ def cutmix(
         top, bottom = _span(rows[i], half[i], height)
         left, right = _span(columns[i], half[i], width)
         mixed[i, top:bottom, left:right] = images[j, top:bottom, left:right]
+        # What was pasted in fact: the edges of the image cut some off.
         share[i] = 1 - (bottom - top) * (right - left) / (height * width)
     return mixed, _blend(targets, partner, share)
 

@@ -53,6 +53,7 @@ def parts(transforms: Any) -> list[Part]:
         return [_tried(transforms, _call(transforms), not takes_rng(transforms))]
     if getattr(transforms, "p", 1) <= 0:
         return []
+    # Not at the top: functions have been dealt with above, and need no albumentations.
     from tltoolkit.augment._albumentations import A
 
     if type(transforms) in (A.Compose, A.Sequential) and transforms.p >= 1:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tltoolkit import _checks
 from tltoolkit.augment import images, keys, parts
 from tltoolkit.augment.preparation import Preparation
+from tltoolkit.augment.terms import PIPELINE, SQUASH
 
 Transforms = Callable[..., Any] | Sequence[Any] | None
 
@@ -59,15 +60,12 @@ class Pipeline:
         fit: str | None = None,
         first: Preparation | None = None,
     ) -> None:
-        _checks.integer("image_size", image_size, 1)
-        _checks.integer("seed", seed, 0)
+        _checks.arguments(PIPELINE, locals())
         if first is not None:
             _checks.instance("first", first, Preparation, "an augment.Preparation")
             if fit is not None:
                 raise _checks.fail("fit", "left out where `first` is given", fit)
             fit = first.fit
-        if fit is not None:
-            _checks.one_of("fit", fit, images.FITS)
         self.transforms = _as_callable(transforms)
         self.image_size = int(image_size)
         self.seed = int(seed)
@@ -106,7 +104,7 @@ class Pipeline:
 
     @property
     def _fit(self) -> str:
-        return self.fit or images.SQUASH
+        return self.fit or SQUASH
 
     def _own_copies(self) -> tuple[list[Any], Any]:
         # Transforms keep state during a call, so every thread works on copies of its own.
@@ -157,7 +155,9 @@ class Pipeline:
         """
         from tltoolkit.augment import storage
 
-        return storage.dump(self)
+        return storage.dump(
+            self.transforms, self.first, image_size=self.image_size, seed=self.seed, fit=self.fit
+        )
 
     @staticmethod
     def from_yaml(text: str) -> "Pipeline":
@@ -171,7 +171,7 @@ class Pipeline:
         """
         from tltoolkit.augment import storage
 
-        return storage.parse(text)
+        return Pipeline(**storage.parse(text))
 
     def __repr__(self) -> str:
         head = f"Pipeline(image_size={self.image_size}, seed={self.seed}, fit={self._fit!r}"
@@ -181,11 +181,12 @@ class Pipeline:
             head += ", square first"
         if self.transforms is None:
             return head + ")"
-        from tltoolkit.augment import _albumentations
+        from tltoolkit.augment import nodes
 
-        return f"{head}, transforms={_albumentations.text(self.transforms)})"
+        return f"{head}, transforms={nodes.text(self.transforms)})"
 
     def __getstate__(self) -> dict[str, Any]:
+        # A `threading.local` cannot be pickled, and holds copies only.
         return {key: value for key, value in self.__dict__.items() if key != "_local"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -237,6 +238,8 @@ def _transformed(
     transform: Any, image: NDArray[np.uint8], rng: np.random.Generator, takes_rng: bool = False
 ) -> Any:
     if hasattr(transform, "set_random_state"):
+        # Not A.Compose(seed=...): in albumentations 2.0.8 it gives every child the same stream, and
+        # two flips of the same probability then always happen together.
         transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
     result = transform(image=image, rng=rng) if takes_rng else transform(image=image)
     result = result["image"] if isinstance(result, Mapping) else result

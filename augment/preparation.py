@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, Self, TypeVar
 
-from tltoolkit import _checks, _files
-from tltoolkit.augment import images, parts
-
-if TYPE_CHECKING:
-    from tltoolkit.augment.pipeline import Pipeline
+from tltoolkit import _checks
+from tltoolkit.augment import parts
+from tltoolkit.augment.terms import NAMED, PREPARATION, SQUASH
+from tltoolkit.files import reading
 
 Normalise = str | Callable[..., Any] | Sequence[Any] | None
-# Names for the transforms of this package.
-NAMED = {"global_contrast": "GlobalContrast", "local_contrast": "LocalContrast"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +35,7 @@ class Preparation:
     normalise: Any = None
 
     def __post_init__(self) -> None:
-        if self.fit is not None:
-            _checks.one_of("fit", self.fit, images.FITS)
+        _checks.fields(PREPARATION, self)
         if self.normalise is not None:
             listed = isinstance(self.normalise, Sequence) and not isinstance(self.normalise, str)
             given = self.normalise if listed else [self.normalise]
@@ -48,11 +44,10 @@ class Preparation:
     @property
     def transforms(self) -> list[Any]:
         """The transforms of `normalise`, built."""
-        from tltoolkit.augment import _albumentations
+        from tltoolkit.augment import nodes
 
         return [
-            _albumentations.from_node(one) if isinstance(one, dict) else one
-            for one in self.normalise or ()
+            nodes.from_node(one) if isinstance(one, dict) else one for one in self.normalise or ()
         ]
 
     def to_dict(self, name: str = "normalise") -> dict[str, Any] | None:
@@ -79,7 +74,7 @@ class Preparation:
         """
         if values is None:
             return cls()
-        values = _files.fields(cls, values, "preparation")
+        values = reading.fields(cls, values, "preparation")
         normalise = values.get("normalise")
         if normalise is not None and not isinstance(normalise, (list, tuple)):
             raise _checks.fail("normalise", "a list of transforms", normalise)
@@ -89,7 +84,7 @@ class Preparation:
 
     def __str__(self) -> str:
         names = [next(iter(n)) if isinstance(n, dict) else repr(n) for n in self.normalise or ()]
-        return ", ".join([f"fit={self.fit or images.SQUASH!r}", *names])
+        return ", ".join([f"fit={self.fit or SQUASH!r}", *names])
 
 
 def agreed(own: Preparation, said: Preparation, name: str, rule: str) -> Preparation:
@@ -113,7 +108,19 @@ def agreed(own: Preparation, said: Preparation, name: str, rule: str) -> Prepara
     return Preparation(**both)
 
 
-def settle(name: str, own: Preparation, pipeline: "Pipeline") -> "tuple[Preparation, Pipeline]":
+class _Prepares(Protocol):
+    """What `settle` needs of an `augment.Pipeline`, which is made of this file."""
+
+    @property
+    def preparation(self) -> Preparation: ...
+
+    def prepared(self, preparation: Preparation) -> Self: ...
+
+
+_P = TypeVar("_P", bound=_Prepares)
+
+
+def settle(name: str, own: Preparation, pipeline: _P) -> tuple[Preparation, _P]:
     """Preparation and pipeline of a classifier whose images come through a pipeline.
 
     What one of the two says holds for both. A pipeline with transforms of its own that are the
@@ -135,17 +142,17 @@ def settle(name: str, own: Preparation, pipeline: "Pipeline") -> "tuple[Preparat
 
 def _normal(transform: Any) -> list[Any]:
     """A transform as a list of plain data where that can be, else of itself."""
-    from tltoolkit.augment import _albumentations
+    from tltoolkit.augment import nodes
 
     if isinstance(transform, str):
         _checks.one_of("normalise", transform, NAMED)
         transform = {NAMED[transform]: {}}
     if isinstance(transform, dict):
         # Built once, so that what is left out is filled in and what is wrong is found.
-        built = _albumentations.from_node(transform)
+        built = nodes.from_node(transform)
         if getattr(built, "p", 1) < 1:
             raise _checks.fail("normalise", "made of transforms with p=1", transform)
-        return [_albumentations.to_node(built)]
+        return [nodes.to_node(built)]
     if not callable(transform):
         rule = "made of transforms of albumentations or tltoolkit.augment"
         raise TypeError(str(_checks.fail("normalise", rule, transform)))
@@ -154,14 +161,14 @@ def _normal(transform: Any) -> list[Any]:
         if not part.fixed:
             rule = "made of transforms that draw nothing at random; give others to `augment`"
             raise _checks.fail("normalise", rule, part.transform)
-    return [_albumentations.as_node(part.transform) for part in found]
+    return [nodes.as_node(part.transform) for part in found]
 
 
 def _check_storable(name: str, one: Any) -> None:
-    from tltoolkit.augment import _albumentations
+    from tltoolkit.augment import nodes
 
-    if not _albumentations.is_plain(one):
-        known = ", ".join(_albumentations.PLAIN)
+    if not nodes.is_plain(one):
+        known = ", ".join(nodes.PLAIN)
         rule = (
             f"such that what it does to every image alike can be written into a file, by {known}; "
             "or give a new function a parameter `rng` and it is for training alone"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tltoolkit import _checks
 from tltoolkit.augment.pipeline import Pipeline
 from tltoolkit.augment.preparation import Preparation
+from tltoolkit.augment.terms import PRESET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +58,6 @@ STRENGTHS = {
     ),
 }  # fmt: skip
 
-PRESETS = ("none", *STRENGTHS, "trivial")
-
 
 def preset(
     name: str,
@@ -82,7 +81,7 @@ def preset(
     How an image becomes square is the classifier's (`build_classifier(fit=...)`), and comes first.
 
     Args:
-        name: one of `PRESETS`.
+        name: one of `augment.PRESETS`.
         image_size: side of the result in pixels, >= 1.
         seed: integer >= 0.
         horizontal_flip: whether half of the images are mirrored left to right.
@@ -91,8 +90,7 @@ def preset(
     Raises:
         ValueError: for another name, image_size or seed.
     """
-    _checks.one_of("name", name, PRESETS)
-    _checks.integer("image_size", image_size, 1)
+    _checks.arguments(PRESET, locals())
     first = Preparation()  # all that follows is for training alone
     if name == "none":
         return Pipeline(None, image_size, seed, first=first)
@@ -138,17 +136,20 @@ def _recipe(strength: Strength, size: int, flips: list[Any]) -> list[Any]:
     from tltoolkit.augment._albumentations import A
 
     s = strength
+    # By areas where it shrinks; by default albumentations 2.0.8 interpolates there, which aliases.
     crop = A.RandomResizedCrop((size, size), scale=(s.crop, 1.0), area_for_downscale="image")
     rest = [
+        # Reflected at the edges: black corners would tell the model the angle.
         A.Rotate(limit=s.rotate, border_mode=cv2.BORDER_REFLECT_101, p=s.rotate_p),
         A.ColorJitter(s.jitter, s.jitter, s.jitter, s.hue, p=s.jitter_p),
         A.GaussianBlur(sigma_limit=(0.3, 1.5), p=s.blur_p),
+        # At half the side and enlarged, for a quarter of the random numbers.
         A.GaussNoise(std_range=(0.01, 0.06), noise_scale_factor=0.5, p=s.noise_p),
         A.CoarseDropout(
             num_holes_range=(1, 1),
             hole_height_range=(0.1, max(s.erase, 0.1)),
             hole_width_range=(0.1, max(s.erase, 0.1)),
-            fill=127,
+            fill=127,  # a grey near what models subtract; black would be a signal
             p=s.erase_p,
         ),
     ]

@@ -1,35 +1,33 @@
 """Pipelines as YAML text: plain data only, image transforms only."""
 
-from tltoolkit import _checks, _files
-from tltoolkit.augment import _albumentations
-from tltoolkit.augment.pipeline import Pipeline
+from typing import Any
+
+from tltoolkit import _checks
+from tltoolkit.augment import nodes
 from tltoolkit.augment.preparation import Preparation
+from tltoolkit.files import reading
 
 _FIELDS = {"image_size", "seed", "fit", "transforms"}
 _FIRST = "first"  # only where it is given
 
 
-def dump(pipeline: Pipeline) -> str:
-    """The pipeline as YAML text; see `Pipeline.to_yaml`."""
-    transforms = pipeline.transforms
-    content = {
-        "image_size": pipeline.image_size,
-        "seed": pipeline.seed,
-        "fit": pipeline.fit if pipeline.first is None else None,
-        "transforms": None if transforms is None else _albumentations.to_node(transforms),
-    }
-    if pipeline.first is not None:
-        content[_FIRST] = pipeline.first.to_dict()
-    return _files.yaml_text(content)
+def dump(transforms: Any, first: Preparation | None, **others: Any) -> str:
+    """The arguments of a pipeline as YAML text; see `Pipeline.to_yaml`."""
+    content = {**others, "transforms": None if transforms is None else nodes.to_node(transforms)}
+    if first is not None:
+        # Its `fit` is the pipeline's too, which takes only one of them.
+        content |= {"fit": None, _FIRST: first.to_dict()}
+    return reading.yaml_text(content)
 
 
-def parse(text: str) -> Pipeline:
-    """The pipeline of a YAML text; see `Pipeline.from_yaml`."""
+def parse(text: str) -> dict[str, Any]:
+    """The arguments of the pipeline of a YAML text; see `Pipeline.from_yaml`."""
     _checks.instance("text", text, str, "the YAML text of a pipeline")
-    content = _files.plain_yaml(text)
+    content = reading.plain_yaml(text)
     if not isinstance(content, dict) or set(content) - {_FIRST} != _FIELDS:
         raise _checks.fail("text", f"YAML with the keys {', '.join(sorted(_FIELDS))}", content)
-    node = content.pop("transforms")
+    node = content["transforms"]
     if _FIRST in content:
         content[_FIRST] = Preparation.from_dict(content[_FIRST])
-    return Pipeline(None if node is None else _albumentations.from_node(node), **content)
+    # Built from an allowed class and its parameters alone: the text may be anybody's.
+    return content | {"transforms": None if node is None else nodes.from_node(node)}

@@ -11,6 +11,7 @@ import cv2
 
 def cores() -> int:
     """The cores that this process may use."""
+    # A container or `taskset` may leave fewer than the machine has; macOS and Windows cannot tell.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -41,6 +42,7 @@ def _opencv_single_threaded() -> Iterator[None]:
     with _Users.lock:
         if not _Users.count:
             _Users.threads_before = cv2.getNumThreads()
+            # 0 runs OpenCV in the calling thread, without the GIL: one thread a core is enough.
             cv2.setNumThreads(0)
         _Users.count += 1
     try:

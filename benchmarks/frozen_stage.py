@@ -70,7 +70,7 @@ def child(method: str, case: str, backbone: str, images: int) -> None:
         tl.freeze(model, unfreeze)
         fit(model, pixels, np.eye(CLASSES, dtype="float32")[labels])
     else:
-        from tltoolkit import freezing
+        from tltoolkit.model import freezing
 
         plan = tl.freeze(model, unfreeze)
         cut = freezing.boundary(model, plan)

@@ -195,7 +195,7 @@ def training(source: Files, rounds: int) -> None:
     import keras
     import tensorflow as tf
 
-    from tltoolkit.model import build_classifier
+    from tltoolkit.model.classifier import build_classifier
 
     names = tuple("abcdefghij")
     model = build_classifier("efficientnet_lite0", names, weights=None)

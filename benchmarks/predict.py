@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 import tltoolkit as tl
-from tltoolkit.predictor import Prediction, Predictor
+from tltoolkit.artifacts.predictor import Prediction, Predictor
 
 BATCH, BATCHES = 32, 4
 COMMAND = """

@@ -56,6 +56,16 @@ def number(monitor: str, value: Any) -> float:
     return float(values.item())
 
 
+def beats(callback: Any, value: float, reference: float | None) -> bool:
+    """Whether a callback's value is better, by its `monitor_op` and the `min_delta` that it has.
+
+    Those are Keras' public names, so that a subclass may set them. NaN and inf never are better.
+    """
+    if not math.isfinite(value):
+        return False
+    return reference is None or bool(callback.monitor_op(value - callback.min_delta, reference))
+
+
 def improved(value: float, best: float | None, mode: str, min_delta: float = 0.0) -> bool:
     """Whether `value` is better than `best` by more than `min_delta`; NaN and inf never are."""
     if not math.isfinite(value):

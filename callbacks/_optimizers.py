@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from tltoolkit.layers import private
+
 
 def inner_optimizers(optimizer: Any) -> list[Any]:
     """The optimizers that update weights: inside a loss scale or a MultiOptimizer, or itself."""
@@ -46,7 +48,9 @@ def rate_of(optimizer: Any) -> float:
 
 def has_schedule(optimizer: Any) -> bool:
     """Whether the optimizer was made with a schedule, so that a rate cannot be assigned."""
-    return isinstance(optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule)
+    return isinstance(
+        private.rate_source(optimizer), keras.optimizers.schedules.LearningRateSchedule
+    )
 
 
 def rate_names(optimizers: list[Any]) -> list[str]:

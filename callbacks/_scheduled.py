@@ -71,12 +71,15 @@ class ScheduledCallback(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Apply the value of this step."""
         if self.by == "step":
+            # Not `batch`: that begins at 0 in every epoch, and in a fit that was resumed too.
             steps = tf.convert_to_tensor(self.model.optimizer.iterations)
             self.apply(self.value(int(steps)))
 
     def _scheduled(self, t: int) -> float:
         ahead = self.by == "step" and is_keras_schedule(self.schedule)
+        # An epoch is asked for once and costs one call; a function is not known to take tensors.
         value = float(self._looked_up(t) if ahead else self.schedule(t))
+        # The optimizer would take it, and the weights would be lost in the next step.
         if not math.isfinite(value):
             raise ValueError(f"the schedule gives {value} at {self.by} {t}")
         return value

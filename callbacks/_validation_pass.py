@@ -25,6 +25,7 @@ class Evaluation:
         before: Any = model.__dict__.get("evaluate")
         self.model, self.kind = model, kind
         self.own: Callable[..., Any] | None = (
+            # What a failed fit left is not wrapped again, or it would keep everything twice.
             before.own if isinstance(before, Evaluation) else before
         )
         self.test_function: Callable[..., Any] | None = None
@@ -57,8 +58,10 @@ class Evaluation:
         """Let the validation pass hand over its predictions; undone even if it fails."""
         model = self.model
         own, test_function = model.__dict__.get("compute_metrics"), model.test_function
+        # Every test step calls it with the outputs, a model's own step too; nothing else does.
         model.compute_metrics = self._keeping(model.compute_metrics)
         self.kept = []
+        # Traced with the tap in it, once for all epochs; the model's own one has none.
         model.test_function = self.test_function
         try:
             if self.test_function is None:

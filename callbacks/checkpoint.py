@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tltoolkit import _writing
+from tltoolkit.files import writing
 
-KEPT = 2
+KEPT = 2  # should the disk have spoilt the newest, the one before is whole
 _ARRAYS, _STATE, _MANIFEST = FILES = ("arrays.npz", "state.json", "manifest.json")
+# Eight digits, so that names sort as the numbers do.
 _NAME = re.compile(r"checkpoint-(\d{8})")
 _UNFINISHED = ".checkpoint-being-written"
 
@@ -40,6 +41,7 @@ def write(directory: Path, tree: dict[str, Any]) -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         unfinished = _new_folder(unfinished)
+        # Files that are new, or an error: never through a link that somebody put there.
         with open(unfinished / _ARRAYS, "xb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
             _flush(file)
@@ -47,8 +49,9 @@ def write(directory: Path, tree: dict[str, Any]) -> Path:
         _write_json(
             unfinished / _MANIFEST, {name: _sha256(unfinished / name) for name in FILES[:2]}
         )
+        # After all flushes: else a power cut may keep the name and lose the bytes.
         os.rename(unfinished, target)
-        _writing.flush_folder(directory)
+        writing.flush_folder(directory)
     except OSError as error:
         with contextlib.suppress(OSError):
             _delete(unfinished)  # on a full disk its room is wanted
@@ -56,6 +59,7 @@ def write(directory: Path, tree: dict[str, Any]) -> Path:
             f"the checkpoint could not be written to {directory} ({error}); "
             f"{names[-1] if names else 'nothing'} is what can be resumed"
         ) from error
+    # Last of all, when there is a newer one to take their place.
     for name in _names(directory)[:-KEPT]:
         _delete(directory / name)
     return target
@@ -106,6 +110,7 @@ def _read(path: Path) -> dict[str, Any]:
     for name in FILES[:2]:
         if _sha256(path / name) != manifest[name]:
             raise ValueError(f"{name} is not what was written")
+    # A pickle runs code, and a hash that lies beside its file proves no origin.
     with np.load(path / _ARRAYS, allow_pickle=False) as arrays:
         tree: dict[str, Any] = _unpack(json.loads((path / _STATE).read_text()), arrays)
     return tree
@@ -118,6 +123,7 @@ def _pack(tree: Any, arrays: dict[str, npt.NDArray[Any]]) -> Any:
         arrays[key] = tree
         return {"array": key}
     if isinstance(tree, dict):
+        # Wrapped, or a dict with the key "array" would be read as a reference.
         return {"dict": {key: _pack(value, arrays) for key, value in tree.items()}}
     if isinstance(tree, list | tuple):
         return [_pack(value, arrays) for value in tree]

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tltoolkit import _checks, graph
+from tltoolkit import _checks
 from tltoolkit.callbacks._scheduled import KerasSchedule, ScheduledCallback
+from tltoolkit.layers import graph
 
 
 class SpatialDropoutSchedule(ScheduledCallback):
@@ -50,6 +51,7 @@ class SpatialDropoutSchedule(ScheduledCallback):
         found: dict[str, list[Any]] = {}
         for layer in graph.layers_inside(self.model):
             if hasattr(layer, "set_rate"):
+                # Layers of nested models may have one name; all of them are set.
                 found.setdefault(layer.name, []).append(layer)
         if not found:
             raise ValueError(

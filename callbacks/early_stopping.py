@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from tltoolkit import _checks
-from tltoolkit.callbacks._monitor import direction, improved, number, set_monitor_op
+from tltoolkit.callbacks._monitor import beats, direction, improved, number, set_monitor_op
 from tltoolkit.callbacks.stopping import StoppingCriterion
 
 
@@ -133,7 +133,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compare, remember the best, and stop if a rule says so."""
         if self.monitor_op is None:
-            self._set_monitor_op()
+            set_monitor_op(self)
         if not self._directions:
             first = "min" if self.monitor_op(0.0, 1.0) else "max"
             others = zip(self.monitors[1:], self.modes[1:], strict=True)
@@ -174,13 +174,6 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         for name in _STATE:
             setattr(self, name, state[name])
 
-    def _set_monitor_op(self) -> None:
-        set_monitor_op(self)
-
-    def _is_improvement(self, monitor_value: float, reference_value: float | None) -> bool:
-        finite = math.isfinite(monitor_value)
-        return finite and bool(super()._is_improvement(monitor_value, reference_value))
-
     def _compare(self, epoch: int, logs: dict[str, Any]) -> bool:
         """Update the best values; whether any monitor improved."""
         before = self.best
@@ -197,7 +190,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         return any(better)
 
     def _beats_baseline(self) -> bool:
-        return self.baseline is None or self._is_improvement(self._mean(0), self.baseline)
+        return self.baseline is None or beats(self, self._mean(0), self.baseline)
 
     def _improves(self, index: int, given: float | None) -> bool:
         value = math.nan if given is None else number(self.monitors[index], given)
@@ -206,7 +199,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self._recent[index] = [*self._recent[index], value][-self.smooth :]
         mean, best = self._mean(index), self._bests[index]
         if index == 0:
-            better = self._is_improvement(mean, best)
+            better = beats(self, mean, best)
         else:
             better = improved(mean, best, self._directions[index], abs(self.min_delta))
         if better:

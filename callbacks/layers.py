@@ -41,6 +41,7 @@ class _ScheduledRate:
 
     def _kept(self: Any, shape: Any, dropped: Any) -> Any:
         """1.0 where kept, 0.0 where dropped, each dropped with this probability."""
+        # In float32 under every policy: half precision is too coarse for a small share.
         drawn = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
         return ops.cast(drawn >= dropped, "float32")
 
@@ -154,6 +155,7 @@ class DropBlock2D(ScheduledSpatialDropout2D):
         gamma = 1 - (1 - self.rate) ** (1 / self.block_size**2)
         starts = 1 - self._kept((batch, height + margin, width + margin, channels), gamma)
         kept = 1 - ops.max_pool(starts, self.block_size, strides=1, padding="valid")
+        # If all is dropped there is nothing to scale, but 0 times infinity would be NaN.
         scale = 1 / ops.maximum(ops.mean(kept), 1e-6)
         return inputs * ops.cast(kept * scale, inputs.dtype)
 
@@ -202,10 +204,12 @@ class DropConnect(_ScheduledRate, keras.layers.Wrapper):
         def values(variables: list[Any]) -> list[Any]:
             return [v * ops.cast(mask, v.dtype) if v is kernel else v.value for v in variables]
 
+        # Called with other values, through which the gradient reaches the kernel itself.
         outputs, state = layer.stateless_call(
             values(layer.trainable_variables), values(layer.non_trainable_variables), inputs
         )
         for variable, value in zip(layer.non_trainable_variables, state, strict=True):
+            # A frozen kernel is among them, and must not keep its holes.
             if variable is not kernel:
                 variable.assign(value)
         return outputs

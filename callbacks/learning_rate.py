@@ -59,6 +59,7 @@ class LearningRateDecay(ScheduledCallback):
                 "the optimizer was compiled with a schedule as its learning_rate; compile it "
                 "with a number, and give the schedule to LearningRateDecay"
             )
+        # In a second fit the rates are where the schedule left them: the first ones count.
         if optimizers != self._optimizers:
             rates = [rate_of(optimizer) for optimizer in optimizers]
             self._ratios = [rate / max(rates) if max(rates) > 0 else 1.0 for rate in rates]
@@ -97,5 +98,6 @@ class LearningRateDecay(ScheduledCallback):
             return
         for i, optimizer in enumerate(self._optimizers):
             now = rate_of(optimizer)
+            # From a rate of 0 no factor can be told.
             if now != self._last[i] and self._last[i] > 0:
                 self._factors[i] *= now / self._last[i]

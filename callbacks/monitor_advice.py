@@ -6,9 +6,10 @@ from typing import Any
 
 # Update-to-weight ratio of one step: healthy near 1e-3; two orders of magnitude are far off.
 UPDATE_LOW, UPDATE_HIGH = 1e-5, 1e-1
-GRADIENT_HIGH = 1e3
-GRADIENT_LOW_SHARE = 1e-6  # of the largest gradient norm among the layers
-DEAD_HIGH = 0.5
+GRADIENT_HIGH = 1e3  # a rule of thumb: far above what a layer has in a run that learns
+# Of the largest norm among the layers: what is small depends on the loss and its scale.
+GRADIENT_LOW_SHARE = 1e-6
+DEAD_HIGH = 0.5  # ReLU layers that learn have dead units too, but not most of them
 
 COLUMNS = ("layer", "kind", "min", "max", "mean", "norm", "dead", "update_ratio")
 

@@ -78,6 +78,7 @@ class LinearCosineDecay(_OwnSchedule):
     def _noise(self, step: Any) -> Any:
         import tensorflow as tf
 
+        # `keras.random` takes no tensor as a seed (Keras 3.15.1), and the step is one.
         seeds = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step, tf.int64)])
         t = tf.minimum(tf.cast(step, tf.float32), float(self.decay_steps))
         spread = tf.sqrt(self.initial_variance / (1 + t) ** self.variance_decay)

@@ -1,13 +1,15 @@
 """Lower the learning rate when validation stands still, whatever else sets the rate."""
 
-import math
+import logging
 import warnings
 from typing import Any
 
 import keras
+import numpy as np
 
-from tltoolkit.callbacks._monitor import number, set_monitor_op
+from tltoolkit.callbacks._monitor import beats, number, set_monitor_op
 from tltoolkit.callbacks._optimizers import has_schedule, optimizers_of, rate_names, rate_of
+from tltoolkit.layers import private
 
 
 @keras.saving.register_keras_serializable("tltoolkit")
@@ -67,7 +69,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
         """Start afresh; make the schedules of the optimizer scalable."""
         super().on_train_begin(logs)
         for optimizer in optimizers_of(self.model):
-            schedule = optimizer._learning_rate
+            schedule = private.rate_source(optimizer)
             if has_schedule(optimizer) and not isinstance(schedule, ScaledSchedule):
                 optimizer.learning_rate = ScaledSchedule(schedule)
                 self.model.make_train_function(force=True)
@@ -79,7 +81,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
         for name, optimizer in zip(rate_names(optimizers), optimizers, strict=True):
             logs.setdefault(name, rate_of(optimizer))
         if self.monitor_op is None:
-            self._set_monitor_op()
+            set_monitor_op(self)
         if self.monitor not in logs:
             warnings.warn(
                 f"ReduceLROnPlateau watches `{self.monitor}`, which is not in the logs: "
@@ -91,7 +93,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
 
     def get_state(self) -> dict[str, Any]:
         """All that changes while training runs."""
-        schedules = [o._learning_rate for o in optimizers_of(self.model)]
+        schedules = [private.rate_source(one) for one in optimizers_of(self.model)]
         scaled = [s.get_config() for s in schedules if isinstance(s, ScaledSchedule)]
         counters = {name: getattr(self, name) for name in ("best", "wait", "cooldown_counter")}
         return {**counters, "scales": [config["scale"] for config in scaled]}
@@ -100,7 +102,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
         """Go on from what `get_state` gave."""
         for name in ("best", "wait", "cooldown_counter"):
             setattr(self, name, state[name])
-        schedules = [o._learning_rate for o in optimizers_of(self.model)]
+        schedules = [private.rate_source(one) for one in optimizers_of(self.model)]
         scaled = [s for s in schedules if isinstance(s, ScaledSchedule)]
         for schedule, scale in zip(scaled, state["scales"], strict=True):
             schedule.scale.assign(scale)
@@ -109,7 +111,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
         if self.in_cooldown():
             self.cooldown_counter -= 1
             self.wait = 0
-        if self._is_improvement(value, self.best):
+        if beats(self, value, self.best):
             self.best = value
             self.wait = 0
         elif not self.in_cooldown():
@@ -120,34 +122,29 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
 
     def _reduce(self, epoch: int, optimizers: list[Any]) -> bool:
         """Lower every rate that is above `min_lr`; whether there was one."""
-        reduced = False
-        for optimizer in optimizers:
-            name = optimizer.name if len(optimizers) > 1 else ""
-            reduced |= self._reduce_optimizer_lr(_Rate(optimizer), epoch, name)
-        return reduced
-
-    def _set_monitor_op(self) -> None:
-        set_monitor_op(self)
-
-    def _is_improvement(self, monitor_value: float, reference_value: float | None) -> bool:
-        finite = math.isfinite(monitor_value)
-        return finite and bool(super()._is_improvement(monitor_value, reference_value))
+        # Optimizers keep the rate in float32, where a `min_lr` may be a little less or more.
+        above = [one for one in optimizers if rate_of(one) > np.float32(self.min_lr)]
+        for optimizer in above:
+            rate = max(rate_of(optimizer) * self.factor, self.min_lr)
+            _set_rate(optimizer, rate)
+            if self.verbose > 0:
+                name = f" {optimizer.name}" if len(optimizers) > 1 else ""
+                _say(f"ReduceLROnPlateau reducing{name} learning rate to {rate}.", epoch)
+        return bool(above)
 
 
-class _Rate:
-    """The rate of an optimizer as Keras reads and sets it, through a schedule too."""
+def _set_rate(optimizer: Any, rate: float) -> None:
+    if has_schedule(optimizer):
+        scale = private.rate_source(optimizer).scale
+        scale.assign(scale * (rate / rate_of(optimizer)))
+    else:
+        optimizer.learning_rate = rate
 
-    def __init__(self, optimizer: Any) -> None:
-        self.optimizer = optimizer
 
-    @property
-    def learning_rate(self) -> float:
-        return rate_of(self.optimizer)
-
-    @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        if has_schedule(self.optimizer):
-            scale = self.optimizer._learning_rate.scale
-            scale.assign(scale * (value / self.learning_rate))
-        else:
-            self.optimizer.learning_rate = value
+def _say(text: str, epoch: int) -> None:
+    """As Keras says it: on a line of its own beside the progress bar, or in its log."""
+    said = f"\nEpoch {epoch + 1}: {text}"
+    if keras.config.is_interactive_logging_enabled():
+        print(said)
+    else:
+        logging.getLogger("absl").info(said)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tltoolkit import _checks
 from tltoolkit.callbacks import checkpoint, training_state
+from tltoolkit.layers import private
 
 
 class Resume(keras.callbacks.Callback):
@@ -107,6 +108,7 @@ class Resume(keras.callbacks.Callback):
         if self._steps < 1:
             raise ValueError("`make_epoch` must give a data set with a known number of batches")
         scalar = tf.TensorSpec((), tf.int64)
+        # A generator, since it is asked at the start of each epoch and tells where that begins.
         positions = tf.data.Dataset.from_generator(
             lambda: iter([(self._epoch, self._offset)]), output_signature=(scalar, scalar)
         )
@@ -140,8 +142,7 @@ class Resume(keras.callbacks.Callback):
         done = found["stopped"] or found["epoch"] >= self.params["epochs"]
         self._epoch, self._step = found["epoch"], found["step"]
         self._history = found["history"]
-        # The way Keras' BackupAndRestore tells fit where to start; cleared as soon as it is read.
-        self.model._initial_epoch = self.params["epochs"] if done else found["epoch"]
+        private.start_fit_at(self.model, self.params["epochs"] if done else found["epoch"])
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Note the epoch; in the first one, put back what `fit` has reset in the meantime."""
@@ -151,11 +152,13 @@ class Resume(keras.callbacks.Callback):
         if resumed is not None:
             self._offset = self._step = resumed["step"]
             self._put_back_last(resumed)
+            # Only now: `fit` may have drawn from them since on_train_begin.
             training_state.set_random_state(resumed["random"])
             if resumed["step"]:
                 self._put_back_metrics(resumed["metrics"])
                 # Keras warns of an epoch that is shorter than the others.
                 self._quiet = warnings.catch_warnings()
+                # By hand, since no `with` reaches from one callback to another.
                 self._quiet.__enter__()
                 warnings.filterwarnings("ignore", message="Your input ran out of data")
         self._saved_step = self._step
@@ -250,7 +253,7 @@ class Resume(keras.callbacks.Callback):
     def _put_back_last(self, found: dict[str, Any]) -> None:
         """The history, which Keras empties after `on_train_begin`; and `fit`'s start, used up."""
         self._found = None
-        self.model._initial_epoch = None
+        private.start_fit_at(self.model, None)
         history = self.model.history
         for epoch, logs in found["history"]:
             history.on_epoch_end(epoch, logs)

@@ -37,6 +37,7 @@ def piecewise_constant(boundaries: Sequence[int], values: Sequence[float]) -> Sc
         raise _checks.fail("values", f"{len(boundaries) + 1} values for the boundaries", values)
     for value in values:
         _checks.number("values", value, 0)
+    # Floats: Keras computes in the type of the first value (3.15.1), which must not be an int.
     return keras_schedules.PiecewiseConstantDecay(list(boundaries), [float(v) for v in values])
 
 
@@ -233,6 +234,7 @@ def one_cycle(
     [0.004, 0.1, 1e-05]
     """
     _checks.number("peak", peak, above=0)
+    # 25 is PyTorch's and fastai's; the end need only be too small to matter.
     return OneCycle(
         peak / 25 if initial is None else initial,
         peak,

@@ -40,6 +40,7 @@ def generalization_loss(validation: Sequence[float]) -> float:
 def training_progress(training: Sequence[float], strip: int) -> float:
     """P_k(t) = 1000 (mean / min of the training errors of the last k epochs - 1)."""
     last = training[-strip:]
+    # At a training error of 0 there is no quotient: it stands still, or just got there.
     if min(last) <= 0:
         return 0.0 if max(last) <= 0 else float("inf")
     return 1000 * (sum(last) / (len(last) * min(last)) - 1)
@@ -77,7 +78,7 @@ class ProgressQuotient:
     """
 
     alpha: float = 0.5
-    strip: int = 5
+    strip: int = 5  # epochs, as in the paper
 
     def __post_init__(self) -> None:
         _checks.number("alpha", self.alpha, above=0)

@@ -9,8 +9,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tltoolkit import _checks, graph
+from tltoolkit import _checks
 from tltoolkit.callbacks import monitor_advice
+from tltoolkit.layers import graph
 
 
 class TrainingMonitor(keras.callbacks.Callback):
@@ -91,6 +92,7 @@ class TrainingMonitor(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Keep the weights if the step that follows is measured."""
         if self._is_due(batch):
+            # With steps_per_execution the end is not the same batch.
             self._begin = batch
             self._before = [tf.identity(w.value) for w in self.model.trainable_weights]
 
@@ -105,6 +107,7 @@ class TrainingMonitor(keras.callbacks.Callback):
         self._step += 1
         loss = (logs or {}).get("loss", 0.0)
         if self.stop_on_nan and not math.isfinite(loss):
+            # Found now: after another step everything would be NaN.
             where = self._first_broken()
             self.advice.append(f"epoch {self._epoch + 1}: stopped, the loss is {loss}; {where}")
             self.model.stop_training = True
@@ -201,6 +204,7 @@ class TrainingMonitor(keras.callbacks.Callback):
         with tf.GradientTape() as tape:
             outputs = self.model(x, training=False)
             loss = self.model.compute_loss(x=x, y=y, y_pred=outputs, training=False)
+        # The tape knows TensorFlow's variables, not the Keras ones around them.
         weights = [w.value for w in self.model.trainable_weights]
         return list(tape.gradient(loss, weights))
 
@@ -245,6 +249,7 @@ def _statistics(tensors: list[Any]) -> Any:
     rows = []
     for tensor in tensors:
         values = tf.cast(tensor, tf.float32)
+        # Channels are last; of a vector, as weights are, every number is one and nobody reads it.
         silent = tf.reduce_all(tf.equal(values, 0), axis=range(values.shape.rank - 1))
         dead = tf.reduce_mean(tf.cast(silent, tf.float32))
         extremes = [tf.reduce_min(values), tf.reduce_max(values), tf.reduce_mean(values)]
@@ -257,7 +262,7 @@ def _probe(model: Any) -> Any:
     if not graph.is_functional(model):
         return None
     # Not `layer.output`: a layer may belong to another model too, and be called there as well.
-    calls = [node for node in graph.nodes(model) if not node.call.is_input]
+    calls = [node for node in graph.nodes(model) if not node.is_input]
     names = graph.labels(model)
     single = {names[id(n.layer)]: n.outputs[0] for n in calls if len(n.outputs) == 1}
     # A Sequential has no `input` of its own before it is called.

@@ -7,16 +7,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tltoolkit.layers import private
+
 # Keras' own callbacks that have a state worth keeping.
 KERAS_STATE = {
     keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
     keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
-    keras.callbacks.ModelCheckpoint: ("best", "_batches_seen_since_last_saving"),
+    keras.callbacks.ModelCheckpoint: ("best", private.MODEL_CHECKPOINT_COUNTER),
 }
 
 
 def model_variables(model: Any) -> list[Any]:
     """Weights and the state of every seed generator in the model, without its metrics."""
+    # By identity: Keras compares variables by value.
     metrics = {id(variable) for variable in metric_variables(model)}
     return [variable for variable in model.variables if id(variable) not in metrics]
 
@@ -28,6 +31,7 @@ def metric_variables(model: Any) -> list[Any]:
 
 def values(variables: list[Any]) -> list[np.ndarray[Any, Any]]:
     """Copies of the values."""
+    # Copied: the array of a variable is its memory, which the next step overwrites.
     return [np.copy(tf.convert_to_tensor(variable.value).numpy()) for variable in variables]
 
 
@@ -59,6 +63,7 @@ def random_state() -> dict[str, Any]:
 
 def set_random_state(state: dict[str, Any]) -> None:
     """Put the global generators back."""
+    # JSON makes lists of tuples, which `setstate` refuses.
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     np.random.set_state(state["numpy"])  # noqa: NPY002

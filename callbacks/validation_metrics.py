@@ -148,6 +148,7 @@ class ValidationMetrics(keras.callbacks.Callback):
 
 def _probabilities(logits: npt.NDArray[np.float32], softmax: bool) -> npt.NDArray[np.float32]:
     if not softmax:
+        # exp(89) does not fit float32; beyond 80 the result is nearly 0 or 1 all the same.
         return (1 / (1 + np.exp(-logits.clip(-80, 80)))).astype(np.float32)
     # The difference of two huge logits does not fit float32.
     powers = np.exp(np.subtract(logits, logits.max(axis=1, keepdims=True), dtype=np.float64))
@@ -160,6 +161,7 @@ def _figures(
     several: bool,
     class_names: Sequence[str] | None,
 ) -> Any:
+    # Here, so that the other callbacks load without it.
     from tltoolkit.evaluation.figures import Figures
 
     if probabilities.shape[1] == 1 and not several:
@@ -178,6 +180,7 @@ def _figures(
 
 def _named(figures: Any, averages: Sequence[str], per_class: Sequence[str]) -> dict[str, float]:
     """The scores by the name that they have in the logs, without "val_"."""
+    # A NaN compares with nothing, so that ranks and labels would be silently wrong.
     finite = bool(np.isfinite(figures.probabilities).all())
     unknown = [float("nan")] * len(figures.class_names)
     scores = {

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tltoolkit import _checks, graph, traits
+from tltoolkit import _checks
+from tltoolkit.layers import graph, traits
 
 
 class MixedWeightAverage(keras.callbacks.Callback):
@@ -86,6 +87,7 @@ class MixedWeightAverage(keras.callbacks.Callback):
         """Update the moving average."""
         self._steps += 1
         if self._averaging and self.kind == "ema" and self._steps % self.every == 0:
+            # A few updates make no average yet: at first it follows the weights closely.
             slow_start = (1 + self._updates) / (10 + self._updates)
             self._update(1 - min(self.decay, slow_start))
 
@@ -135,6 +137,7 @@ class MixedWeightAverage(keras.callbacks.Callback):
             self._use_average()
 
     def _update(self, share: float) -> None:
+        # Copies: an optimizer changes variables in place.
         weights = [tf.identity(weight.value) for weight in self._weights()]
         if not self._average:
             self._average = weights
@@ -184,6 +187,7 @@ def estimate_batch_norm(model: Any, batches: Iterable[Any]) -> None:
         for number, batch in enumerate(batches):
             for norm in norms:
                 norm.momentum = number / (number + 1)  # the running mean of all batches so far
+            # Not in a graph, which would keep the momentum of the first batch.
             model(batch[0] if isinstance(batch, tuple | list) else batch, training=True)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):

@@ -1,12 +1,13 @@
 """What test files share."""
 
-import warnings
+import functools
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def eagerly() -> Iterator[None]:
     """Steps without graphs: tracing takes most of the time of a training of a few steps.
 
@@ -16,9 +17,53 @@ def eagerly() -> Iterator[None]:
     import tensorflow as tf
 
     tf.config.run_functions_eagerly(True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Even though the"
-        )  # of tf.data, which stays a graph
-        yield
+    yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def traced(eagerly: None) -> Iterator[None]:
+    """Graphs again in a file without: a sweep of twenty steps is worth tracing."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(False)
+    yield
+    tf.config.run_functions_eagerly(True)
+
+
+@pytest.fixture(scope="module")
+def shallow() -> Iterator[None]:
+    """EfficientNet-Lite0 with one layer to a block: 7 for 16, under the same names.
+
+    For files that are about classifiers of `build_classifier` without weights rather than about
+    that network. Its plan, half the time of a build, is made once for each precision.
+    """
+    from keras import config
+
+    from tltoolkit.backbones import Backbone, assemble, table
+    from tltoolkit.backbones import efficientnet_lite as lite
+
+    make = assemble._source
+    # Its layers are the same for every size of images.
+    sides = None, None
+    plans = functools.cache(lambda name, policy: make(table.get(name), sides, pretrained=False))
+
+    def source(backbone: Backbone, sides: tuple[int | None, int | None], pretrained: bool) -> Any:
+        if backbone.name != "efficientnet_lite0":  # kept, it would be alive in tests of memory
+            return make(backbone, sides, pretrained)
+        return plans(backbone.name, config.dtype_policy().name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lite, "_STAGES", tuple(s._replace(repeats=1) for s in lite._STAGES))
+        patch.setattr(assemble, "_source", source)
+        # Now, so that what a test makes is all that comes alive in it.
+        source(table.get("efficientnet_lite0"), sides, pretrained=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def few_draws() -> Iterator[None]:
+    """A learning curve whose intervals come of 5 draws for 200: each draw fits a law anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tltoolkit.tune.curve.DRAWS", 5)
+        yield

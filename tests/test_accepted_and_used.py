@@ -14,12 +14,13 @@ from scipy.special import log_expit, log_softmax
 
 import tltoolkit as tl
 from tltoolkit import callbacks as ours
-from tltoolkit import optimizers, stages, terms
 from tltoolkit.data.stratify import deal
-from tltoolkit.training import arguments, probe, solving
+from tltoolkit.model.network import network_of
+from tltoolkit.plans import stages, terms
+from tltoolkit.training import arguments, linear, optimizers, probe
 from tltoolkit.tune import space as spaces
 
-pytestmark = pytest.mark.usefixtures("eagerly")
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
 
 SIZE = 8
 Stage = tl.Stage
@@ -78,6 +79,7 @@ OTHER = {
     "epochs": 3,
     "learning_rate": 1e-2,
     "layer_decay": 0.5,
+    "head_rate": 0.0,
     "schedule": "constant",
     "warmup": 1.0,
     "momentum": 0.5,
@@ -268,7 +270,7 @@ def test_a_head_that_cannot_be_solved_is_refused_before_the_first_step(kind: str
         trained(Stage("first", epochs=1), Stage("solved", optimizer="lbfgs"), model=model)
     assert same(before, model.get_weights())
     # What may choose trains such a head by steps.
-    begun, _ = arguments.plan_of("auto", tl.network.network_of(model))
+    begun, _ = arguments.plan_of("auto", network_of(model))
     assert [stage.name for stage in begun] == ["head"]
     if kind == "l1":
         run = tl.fine_tune(model, data(), "auto", "none", verbose=0)
@@ -282,7 +284,7 @@ def test_our_heads_are_solved_or_refused(head: dict[str, Any]) -> None:
     names, options = ("0", "1", "2"), {"weights": None, "image_size": 32}
     ours_ = tl.build_classifier(class_names=names, head=tl.Head(**head), **options)
     with pytest.raises(ValueError, match="with optimizer|goes down the gradient|one dense layer"):
-        solving.check_stage(tl.network.network_of(ours_), Stage("a", optimizer="lbfgs"))
+        linear.check_stage(network_of(ours_), Stage("a", optimizer="lbfgs"))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import pytest
 
 import tltoolkit as tl
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3)).astype(np.uint8)
 LABELS = np.arange(12) % 2
 STAGE = tl.Plan((tl.Stage("head", epochs=1),))
@@ -84,9 +86,12 @@ def model() -> keras.Model:
 
 HOSTILE_RUNS: dict[str, tuple[dict[str, Any], str]] = {
     "data as arrays": ({"data": (IMAGES, LABELS)}, "`data` must be an ImageData"),
-    "three classes": ({"data": lambda: arrays(np.arange(12) % 3)}, "data with the model's classes"),
+    "three classes": (
+        {"data": lambda: arrays(np.arange(12) % 3, val=0)},
+        "data with the model's classes",
+    ),
     "several labels": (
-        {"data": lambda: arrays(np.eye(2, dtype=int)[LABELS], multi_label=True)},
+        {"data": lambda: arrays(np.eye(2, dtype=int)[LABELS], multi_label=True, val=0)},
         "multi_label=False, as the model",
     ),
     "no batch": ({"batch_size": 0}, "`batch_size` must be an integer >= 1"),
@@ -94,7 +99,7 @@ HOSTILE_RUNS: dict[str, tuple[dict[str, Any], str]] = {
     "seed of text": ({"seed": "0; import os"}, "`seed` must be an integer"),
     "unknown plan": ({"plan": "__import__('os')"}, "`plan` must be one of"),
     "unknown preset": ({"augment": "../strong"}, "`augment` must be one of"),
-    "no memory": ({"cache_gb": float("inf")}, "`memory_gb` must be a finite number"),
+    "no memory": ({"cache_gb": float("inf")}, "`cache_gb` must be a finite number"),
     "callback of text": ({"callbacks": ["print"]}, "`callbacks` must be Keras callbacks"),
 }
 
@@ -104,7 +109,7 @@ def test_hostile_arguments_are_refused_before_the_first_step(
     kind: str, model: keras.Model, tmp_path: Path
 ) -> None:
     changes, message = HOSTILE_RUNS[kind]
-    options = {"data": arrays(LABELS), "plan": STAGE, "augment": "none", **changes}
+    options = {"data": arrays(LABELS, val=0), "plan": STAGE, "augment": "none", **changes}
     made = options.pop("data")
     before = [w.copy() for w in model.get_weights()]
     with pytest.raises((ValueError, TypeError), match=message):

@@ -11,6 +11,8 @@ import tensorflow as tf
 import tltoolkit as tl
 from tltoolkit.tune.bench import Bench
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 SIZE = 32
 PLAN = tl.Plan(
     (
@@ -56,16 +58,16 @@ def quick(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.mark.parametrize("how", ["eager", "compiled"])
-def test_five_trainings_leave_nothing(how: str) -> None:
+def test_trainings_leave_nothing(how: str) -> None:
     before = live()
-    for _ in range(5 if how == "eager" else 2):
+    for _ in range(2):
         tl.fine_tune(build(), data(), **OPTIONS)
         assert live() == before
 
 
 def test_a_model_that_is_trained_again_and_again_does_not_grow() -> None:
     model, counts = build(), []
-    for _ in range(5):
+    for _ in range(3):
         tl.fine_tune(model, data(), **OPTIONS)
         counts.append(live())
     assert len(set(counts)) == 1
@@ -77,7 +79,7 @@ def test_neither_does_a_training_that_fails_leave_anything() -> None:
             raise KeyboardInterrupt
 
     before = live()
-    for _ in range(5):
+    for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             tl.fine_tune(build(), data(), callbacks=[Stop()], **OPTIONS)
         assert live() == before
@@ -114,8 +116,8 @@ def test_trials_of_a_search_leave_nothing_on_the_network_they_share(
     before = live()
     fixed = {"epochs": 1, "hidden": [[8]], "trunk": "stem", "image_size": SIZE}
     space = {"learning_rate": (1e-3, 1e-2), "unfreeze": unfreeze, **fixed}
-    tl.tune.search(data(), space, trials=5, weights=None, verbose=False)
-    assert len(counts) == 5
+    tl.tune.search(data(), space, trials=3, weights=None, verbose=False)
+    assert len(counts) == 3
     assert len(set(counts)) == 1
     monkeypatch.undo()
     assert live() == before

@@ -10,6 +10,8 @@ import pytest
 import tltoolkit as tl
 from tltoolkit.evaluation import Report
 
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow", "few_draws")
+
 SIZE = 8
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (24, SIZE, SIZE, 3)).astype(np.uint8)
@@ -58,7 +60,7 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a rate in words": (
         lambda: tl.Stage("a", learning_rate="fast"),
-        "`learning_rate` must be a number > 0 or 'auto'",
+        "`learning_rate` must be a finite number > 0 or 'auto'",
     ),
     "one callback": (
         lambda: tl.fine_tune(build(), data(), callbacks=keras.callbacks.TerminateOnNaN()),

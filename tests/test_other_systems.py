@@ -1,6 +1,7 @@
 """What only Linux has is taken away: a run, its data and its estimate do without."""
 
 import builtins
+import contextlib
 import os
 import pathlib
 import sys
@@ -9,17 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import filelock  # loaded before `elsewhere`, since it has locks of its own for each system
 import keras
 import numpy as np
 import psutil
 import pytest
 
 import tltoolkit as tl
-from tltoolkit import started
 from tltoolkit.augment import threads
 from tltoolkit.data import walk
 from tltoolkit.data.spool import Spool
-from tltoolkit.estimate import estimate
+from tltoolkit.files import claiming
+from tltoolkit.runs import started
+from tltoolkit.runs.estimate import estimate
 from tltoolkit.training.features import Storage
 from tltoolkit.tune import batch_child
 
@@ -66,20 +69,61 @@ PLAN = tl.Plan((tl.Stage("head", epochs=1, learning_rate=1e-2),))
 
 
 def test_a_run_begins_and_ends(elsewhere: None, tmp_path: Path) -> None:
-    data = tl.data.from_arrays(*images())
-    with pytest.warns(UserWarning, match="cannot be locked"):
-        run = tl.fine_tune(
-            build(),
-            data,
-            PLAN,
-            augment="none",
-            cache_gb=3000 / GIB,  # room for a batch, so that the rest goes to a file
-            batch_size=4,
-            run_dir=tmp_path / "run",
-            verbose=0,
-        )
+    run = tl.fine_tune(
+        build(),
+        tl.data.from_arrays(*images()),
+        PLAN,
+        augment="none",
+        cache_gb=3000 / GIB,  # room for a batch, so that the rest goes to a file
+        batch_size=4,
+        run_dir=tmp_path / "run",
+        verbose=0,
+    )
     assert len(run.history["loss"]) == 1
     assert (tmp_path / "run" / "run.json").is_file()
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows: nobody but the holder reads a lock, and no open file is deleted."""
+    held: set[int] = set()
+    real, read, unlink = filelock.lock_descriptor, Path.read_bytes, Path.unlink
+
+    def lock(number: int, **options: Any) -> bool:
+        if locked := real(number, **options):
+            held.add(number)
+        return locked
+
+    def is_held(path: Path) -> bool:
+        for number in held:
+            with contextlib.suppress(OSError):  # closed
+                if path.samefile(f"/dev/fd/{number}"):
+                    return True
+        return False
+
+    def refusing(call: Any) -> Any:
+        def made(path: Path, *arguments: Any, **options: Any) -> Any:
+            if is_held(path):
+                raise PermissionError(13, "The process cannot access the file", str(path))
+            return call(path, *arguments, **options)
+
+        return made
+
+    monkeypatch.setattr(filelock, "lock_descriptor", lock)
+    monkeypatch.setattr(Path, "read_bytes", refusing(read))
+    monkeypatch.setattr(Path, "unlink", refusing(unlink))
+    monkeypatch.setattr(claiming, "DELETES_OPEN", False)
+
+
+def test_a_directory_is_claimed_once_on_windows(windows: None, tmp_path: Path) -> None:
+    with claiming.claimed(tmp_path / "run", True) as target:
+        assert os.listdir(target) == [".lock"]
+        with (
+            pytest.raises(BlockingIOError, match=r"another run \(process .*\) is at work in"),
+            claiming.claimed(target, True),
+        ):
+            pass
+    assert os.listdir(tmp_path) == []
 
 
 def test_activations_on_disk_have_their_room(elsewhere: None, tmp_path: Path) -> None:

@@ -13,13 +13,15 @@ import pytest
 import tensorflow as tf
 
 import tltoolkit as tl
-from tltoolkit import outputs
-from tltoolkit.artifact import MANIFEST, SETTINGS
+from tltoolkit.artifacts.artifact import MANIFEST, SETTINGS
+from tltoolkit.artifacts.predictor import Predictor
+from tltoolkit.artifacts.verified import sha256
 from tltoolkit.augment import GlobalContrast, LocalContrast, Pipeline, Preparation, contrast
 from tltoolkit.cli import main
-from tltoolkit.model import note_preparation
-from tltoolkit.predictor import Predictor
-from tltoolkit.verified import sha256
+from tltoolkit.model import outputs
+from tltoolkit.model.classifier import note_preparation
+
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow", "few_draws")
 
 SIZE = 16
 SHAPES = {"landscape": (20, 37), "portrait": (41, 18), "square": (16, 16), "tiny": (1, 3)}

@@ -8,10 +8,10 @@ import pytest
 from keras import layers
 
 import tltoolkit as tl
-from tltoolkit import graph
 from tltoolkit.callbacks import ScheduledDropout, SpatialDropoutSchedule, TrainingMonitor
-from tltoolkit.estimate import estimate
-from tltoolkit.network import network_of
+from tltoolkit.layers import graph
+from tltoolkit.model.network import network_of
+from tltoolkit.runs.estimate import estimate
 from tltoolkit.training import gradient
 from tltoolkit.training.job import task_of
 from tltoolkit.training.trial import trial

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tltoolkit as tl
-from tltoolkit.artifact import versions
+from tltoolkit.artifacts.artifact import versions
 
 WRITTEN = Path(__file__).parent / "written_before"
 spec = importlib.util.spec_from_file_location("written_before_make", WRITTEN / "make.py")

@@ -4,8 +4,7 @@ Every name is imported when it is first used, so that `import tltoolkit` loads n
 TensorFlow nor Keras.
 """
 
-import importlib
-from typing import Any
+import lazy_loader
 
 __version__ = "0.1.0"
 
@@ -16,43 +15,25 @@ _ROOMS = (
     "check",
     "data",
     "evaluation",
-    "foreign",
     "imbalance",
     "losses",
     "plans",
-    "surgery",
     "tune",
 )
+# Where a public name is written; `foreign` and `surgery` are modules in rooms of others.
 _NAMES = {
-    "Head": "head",
-    "Imbalance": "imbalance",
-    "Plan": "stages",
-    "Report": "evaluation",
-    "Stage": "stages",
-    "blocks": "model",
-    "build_classifier": "model",
-    "cross_validate": "cross_validation",
-    "evaluate": "evaluating",
-    "fine_tune": "train",
-    "freeze": "model",
-    "load": "artifact",
-    "preparation_of": "model",
-    "refit": "refitting",
-    "save": "artifact",
+    "artifacts": ["foreign"],
+    "artifacts.artifact": ["load", "save"],
+    "artifacts.evaluating": ["evaluate"],
+    "evaluation": ["Report"],
+    "imbalance": ["Imbalance"],
+    "model": ["surgery"],
+    "model.classifier": ["blocks", "build_classifier", "freeze", "preparation_of"],
+    "model.head": ["Head"],
+    "plans.stages": ["Plan", "Stage"],
+    "runs.cross_validation": ["cross_validate"],
+    "runs.fine_tune": ["fine_tune"],
+    "runs.refitting": ["refit"],
 }
 
-__all__ = sorted([*_ROOMS, *_NAMES])
-
-
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return importlib.import_module(f"tltoolkit.{name}")
-    if name in _NAMES:
-        value = getattr(importlib.import_module(f"tltoolkit.{_NAMES[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'tltoolkit' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, _ROOMS, _NAMES)

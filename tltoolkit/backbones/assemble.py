@@ -1,6 +1,5 @@
 """Build a backbone into the caller's graph, with its weights."""
 
-import os
 import random
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,13 +12,16 @@ import keras
 import numpy as np
 
 from tltoolkit import _checks
-from tltoolkit.backbones import efficientnet_lite, weight_files
+from tltoolkit.backbones import efficientnet_lite, origins, resnet_torch, weight_files
 from tltoolkit.backbones.preprocessing import preprocess
 from tltoolkit.backbones.replant import Planted, replant
 from tltoolkit.backbones.row import Backbone
 from tltoolkit.backbones.table import get
+from tltoolkit.layers import private
 
 Arrays = Mapping[str, list[np.ndarray]]
+# By the family: the networks that this package builds itself.
+_OWN = {"efficientnet_lite": efficientnet_lite.network, "resnet_torch": resnet_torch.network}
 
 
 def build(
@@ -31,8 +33,8 @@ def build(
         name: a name of the table, see `names`.
         inputs: Keras tensor (B, H, W, 3) of raw RGB pixels, 0..255. H and W may be None.
         weights: "imagenet"; None for random weights; or the path of a `.weights.h5` or
-            `.h5` file of this backbone's weights, or of a `.keras` file of a model that
-            contains this backbone. No code is taken from the file.
+            `.h5` file of this backbone's weights, of a `.keras` file of a model that
+            contains this backbone, or of a `.safetensors` file. No code is taken from the file.
         seed: what random weights depend on, beside the names of the layers.
 
     Returns:
@@ -42,7 +44,8 @@ def build(
         ValueError: an argument is not as said, or the file's weights do not fit.
         TypeError: `inputs` is not a Keras tensor.
         OSError: Keras could not fetch the ImageNet weights.
-        ImportError: the package with the ImageNet weights is not installed.
+        ImportError: the package with the ImageNet weights is not installed, or the one that
+            reads the file.
     """
     backbone = get(name)
     _check_inputs(backbone, inputs)
@@ -65,11 +68,15 @@ def check_weights(name: str, weights: str | PathLike[str] | None) -> Path | None
 
     Raises:
         ValueError, TypeError: `weights` is not as `build` asks for.
-        ImportError: the package with the ImageNet weights is not installed.
+        ImportError: as of `build`.
     """
     path = weight_files.check(weights)
-    if weights == "imagenet" and get(name).architecture is None:
-        efficientnet_lite.weights_path(name)
+    origin = get(name).origin
+    if weights == "imagenet" and origin == "file":
+        rule = f"None or the path of a .safetensors file of torchvision or timm for {name}"
+        raise _checks.fail("weights", rule, weights)
+    if weights == "imagenet" and origin == "package":
+        origins.package_file(name)
     return path
 
 
@@ -100,14 +107,17 @@ def _source(
 ) -> keras.Model:
     """The network as its authors build it, on an input of its own of these sides.
 
-    Some pad by whether a map has an even number of rows, so that the sides matter.
+    Its variables have values only if it is pretrained, as those of the copy are other ones. Some
+    pad by whether a map has an even number of rows, so that the sides matter.
     """
     if backbone.architecture is None:
-        return efficientnet_lite.network(backbone.name)
+        with private.without_values():
+            return _OWN[backbone.family](backbone.name)
     construct = getattr(keras.applications, backbone.architecture)
     shape = (*(side or backbone.image_size for side in sides), 3)
     if not pretrained:
-        return construct(include_top=False, weights=None, input_shape=shape)
+        with private.without_values():
+            return construct(include_top=False, weights=None, input_shape=shape)
     try:
         with warnings.catch_warnings():
             # MobileNetV2 says of all but five sizes that its weights are those of 224 px.
@@ -116,17 +126,13 @@ def _source(
     except Exception as error:  # Keras raises a bare Exception when a download fails.
         raise OSError(
             f"the ImageNet weights of {backbone.name} could not be fetched ({error}). Put the "
-            f"file {backbone.weights_file} into {_keras_home() / 'models'}, or give its path as "
+            f"file {backbone.weights_file} into {origins.keras_models()}, or give its path as "
             "weights=PATH, or use the backbone efficientnet_lite0, whose weights need no download"
         ) from error
 
 
-def _keras_home() -> Path:
-    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-
-
 def _imagenet(backbone: Backbone, planted: list[Planted]) -> Arrays:
-    if backbone.architecture is None:
+    if backbone.origin == "package":
         return efficientnet_lite.imagenet_weights(backbone.name)
     return {one.layer.name: one.original.get_weights() for one in planted if one.layer.weights}
 

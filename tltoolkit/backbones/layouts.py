@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import h5py
 
-from tltoolkit import _files
 from tltoolkit.backbones.row import Backbone
+from tltoolkit.files import reading
 
 # The layer inside EfficientNet that we replace; its figures are compared with ours.
 NORMALISATION = "layers/normalization"
@@ -38,7 +38,7 @@ def variables_in(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
 def arrays_in(file: h5py.File) -> dict[str, h5py.Dataset]:
     """Path -> array, of a file that points at no other."""
     try:
-        return _files.arrays(file)
+        return reading.arrays(file)
     except ValueError as error:
         raise MisfitError(str(error)) from error
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import keras
-from keras.src.applications import convnext
 
 from tltoolkit.backbones import layouts
 from tltoolkit.backbones.row import Backbone
+from tltoolkit.layers import private
 
 # Our own preprocessing stands for theirs. Stochastic depth draws random numbers in frozen
 # layers too, so that nothing above them could be computed once.
@@ -42,12 +42,12 @@ def replant(backbone: Backbone, source: keras.Model, pixels: Any, seed: int) -> 
     for operation in source.operations:
         if isinstance(operation, keras.layers.InputLayer):
             continue
-        node = operation._inbound_nodes[-1]
-        feeds = [grown[id(tensor)] for tensor in node.input_tensors]
+        node = private.last_call(operation)
+        feeds = [grown[id(tensor)] for tensor in node.inputs]
         x = feeds[0] if len(feeds) == 1 else feeds
         for part in _parts(operation):
             x = plant(part, x)
-        grown[id(node.output_tensors[0])] = x
+        grown[id(node.outputs[0])] = x
     return planted
 
 
@@ -94,8 +94,8 @@ def _class_of(operation: Any) -> Any:
     """The class of layers that does what an operation does, such as `x + 3.0`."""
     if isinstance(operation, keras.layers.Layer):
         return type(operation)
-    tensors = operation._inbound_nodes[-1].input_tensors
-    return keras.layers.Add if len(tensors) > 1 else keras.layers.Rescaling
+    joins = len(private.last_call(operation).inputs) > 1
+    return keras.layers.Add if joins else keras.layers.Rescaling
 
 
 def _copy(operation: Any, name: str, seed: int) -> Any:
@@ -111,15 +111,15 @@ def _copy(operation: Any, name: str, seed: int) -> Any:
 
 def _name_scale(layer: Any) -> None:
     """Name the one variable that Keras numbers: by its number a checkpoint would not be found."""
-    if isinstance(layer, convnext.LayerScale):
-        layer.gamma._name, layer.gamma._path = "gamma", f"{layer.name}/gamma"
+    if isinstance(layer, private.layer_scale()):
+        private.name_variable(layer.gamma, "gamma", layer)
 
 
 def _arithmetic(operation: Any, name: str) -> Any:
     """A layer for a sum of two tensors, or a sum or product of a tensor and a number."""
     if _class_of(operation) is keras.layers.Add:
         return keras.layers.Add(name=name)
-    (number,) = (a for a in operation._inbound_nodes[-1].arguments.args if _is_number(a))
+    (number,) = (a for a in private.last_call(operation).call.arguments.args if _is_number(a))
     if type(operation).__name__ == "Add":
         return keras.layers.Rescaling(1.0, offset=number, name=name)
     return keras.layers.Rescaling(number, name=name)

@@ -3,6 +3,8 @@
 from tltoolkit.backbones.row import Backbone
 
 _MIXED = tuple(f"mixed{i}" for i in range(11))
+# All but the pooling after the stem.
+_TAPS = r"(?!stem_max_pooling2d_2).*"
 
 ROWS = (
     Backbone(
@@ -12,11 +14,14 @@ ROWS = (
         image_size=299,
         min_size=75,
         parameters=21_802_784,
+        multiply_adds=5_711_168_096,
+        top1=77.9,
         scale="tf",
         architecture="InceptionV3",
         # Joins inside of the last two modules.
         layers={"mixed10": "mixed9_1"},
         ends=("max_pooling2d_2", *_MIXED[:-1]),
+        taps=_TAPS,
     ),
     Backbone(
         name="inception_resnet_v2",
@@ -34,6 +39,8 @@ ROWS = (
         image_size=299,
         min_size=75,
         parameters=54_336_736,
+        multiply_adds=13_154_258_016,
+        top1=80.3,
         scale="tf",
         architecture="InceptionResNetV2",
         ends=(
@@ -44,6 +51,7 @@ ROWS = (
             "block17_20_ac",
             "mixed_7a",
         ),
+        taps=_TAPS,
     ),
     Backbone(
         name="nasnet_mobile",
@@ -51,6 +59,8 @@ ROWS = (
         # A cell reads the two before it, so that they are parted only where the map shrinks.
         blocks=("stem", "stage1", "stage2", "stage3"),
         parameters=4_269_716,
+        multiply_adds=562_582_816,
+        top1=74.4,
         scale="tf",
         architecture="NASNetMobile",
         file="nasnet_mobile_no_top.h5",

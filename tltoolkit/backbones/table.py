@@ -45,3 +45,13 @@ def blocks_of(name: str, layer_names: Iterable[str]) -> dict[str, tuple[str, ...
         if block is not None:
             found[block].append(layer_name)
     return {block: tuple(members) for block, members in found.items()}
+
+
+def taps_of(name: str, layer_names: Iterable[str]) -> dict[str, str]:
+    """Block -> the layer at which a head on blocks reads it; arguments as those of `blocks_of`.
+
+    Blocks without layers are left out.
+    """
+    backbone = get(name)
+    blocks = blocks_of(name, layer_names)
+    return {block: backbone.tap_of(layers) for block, layers in blocks.items() if layers}

@@ -13,10 +13,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tltoolkit import _checks, _files
-from tltoolkit.backbones import layouts
+from tltoolkit import _checks
+from tltoolkit.backbones import layouts, tensors
 from tltoolkit.backbones.preprocessing import SCALES
 from tltoolkit.backbones.row import Backbone
+from tltoolkit.files import reading
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,14 +41,20 @@ def check(weights: str | PathLike[str] | None) -> Path | None:
     Raises:
         TypeError: `weights` is neither None nor a string nor a path.
         ValueError: it is a path, but not of a local file that exists and has a known suffix.
+        ImportError: the package that reads the file is not installed.
     """
-    rule = "'imagenet', None or the path of a .weights.h5, .h5 or .keras file that exists"
+    rule = (
+        "'imagenet', None or the path of a .weights.h5, .h5, .keras or .safetensors file that "
+        "exists"
+    )
     if weights is None or weights == "imagenet":
         return None
     _checks.instance("weights", weights, (str, PathLike), rule)
-    path = _files.local(weights)
-    if path.suffix not in (".h5", ".keras") or not path.is_file():
+    path = reading.local(weights)
+    if path.suffix not in (".h5", ".keras", tensors.SUFFIX) or not path.is_file():
         raise _checks.fail("weights", rule, str(weights))
+    if path.suffix == tensors.SUFFIX:
+        tensors.library()
     return path
 
 
@@ -58,7 +65,8 @@ def read(
 
     Args:
         path: a `.keras` file of a model that has the backbone's layers among its own or
-            inside one of them; or an `.h5` file of the backbone's weights alone.
+            inside one of them; an `.h5` file of the backbone's weights alone; or a
+            `.safetensors` file, see `tensors.stored`.
         backbone: its row in the table.
         layers: its built layers, from the input up.
         paths: layer name -> where Keras 3 saves the layer in its own form of the network.
@@ -72,14 +80,7 @@ def read(
     """
     wanted = [layer for layer in layers if layer.weights]
     try:
-        with _open(path) as (file, model):
-            if model is not None:
-                variables = layouts.variables_in(file)
-                stored = layouts.from_model(model, variables, backbone, wanted)
-            elif "layer_names" in file.attrs or "model_config" in file.attrs:
-                stored = layouts.from_legacy(file, wanted)
-            else:
-                stored = layouts.from_weights(layouts.variables_in(file), wanted, paths or {})
+        with _stored(path, backbone, wanted, paths or {}) as stored:
             for extra in stored[len(wanted) :]:
                 _check_normalisation(backbone, extra)
             del stored[len(wanted) :]
@@ -101,6 +102,24 @@ def read(
 
 
 @contextmanager
+def _stored(
+    path: Path, backbone: Backbone, wanted: list[Any], paths: Mapping[str, str]
+) -> Iterator[list[layouts.Stored]]:
+    """The wanted layers in a file, then what it says of the normalisation of images."""
+    if path.suffix == tensors.SUFFIX:
+        with tensors.opened(path) as arrays:
+            yield tensors.stored(arrays, backbone, wanted)
+        return
+    with _open(path) as (file, model):
+        if model is not None:
+            yield layouts.from_model(model, layouts.variables_in(file), backbone, wanted)
+        elif "layer_names" in file.attrs or "model_config" in file.attrs:
+            yield layouts.from_legacy(file, wanted)
+        else:
+            yield layouts.from_weights(layouts.variables_in(file), wanted, paths)
+
+
+@contextmanager
 def _open(path: Path) -> Iterator[tuple[h5py.File, Any]]:
     """The arrays in a file, and the configuration of the model if it holds a whole one."""
     if path.suffix == ".h5":
@@ -109,7 +128,7 @@ def _open(path: Path) -> Iterator[tuple[h5py.File, Any]]:
         return
     with zipfile.ZipFile(path) as archive:
         try:
-            _files.check_archive(archive)
+            reading.check_archive(archive)
         except ValueError as error:
             raise layouts.MisfitError(str(error)) from error
         model = json.loads(archive.read("config.json"))

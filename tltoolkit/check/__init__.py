@@ -4,18 +4,13 @@ Names are imported when they are first used. A module here never has the name of
 because Python would put the module in its place.
 """
 
-import importlib
-from typing import Any
+import lazy_loader
 
-_LAZY = {"capacity": "overfitting", "data": "first_batch", "gradients": "derivatives"}
-__all__ = sorted(_LAZY)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"tltoolkit.check.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'tltoolkit.check' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "derivatives": ["gradients"],
+        "first_batch": ["data"],
+        "overfitting": ["capacity"],
+    },
+)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tltoolkit import _checks
 from tltoolkit.check import double
-from tltoolkit.random_states import same_random_state
+from tltoolkit.layers.random_states import same_random_state
 
 # A difference over a kink (a ReLU at 0) is wrong by itself; over a smaller step there is none.
 SMALLER = (1.0, 0.1, 0.01)
@@ -136,6 +136,7 @@ def _of_layer(copy: Any, values: list[Any], training: bool) -> Point:
         out = copy(*(tf.convert_to_tensor(value) for value in fed), training=training)
         # Averages that a call moves must not make the next call another function.
         for variable, value in kept:
+            # But for these: put back, dropout would draw the same twice and not be noticed.
             if "seed_generator" not in variable.path:
                 variable.assign(value)
         return out

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tltoolkit import _checks
+from tltoolkit.layers import graph
 
 HOW = "make it with dtype='float64', or let get_config return all arguments of its constructor"
 
@@ -45,13 +46,13 @@ def layer_copy(layer: Any, inputs: tuple[Any, ...]) -> Iterator[Any]:
 
 
 def _copy(layer: Any, inputs: tuple[Any, ...]) -> Any:
-    own = {type(part).__name__: type(part) for part in layer._flatten_layers()}
+    own = {type(part).__name__: type(part) for part in graph.layers_inside(layer)}
     own |= {keras.saving.get_registered_name(kind): kind for kind in own.values()}
     try:
         with keras.saving.custom_object_scope(own):
             copy = type(layer).from_config(_accepted(type(layer), _in_float64(layer.get_config())))
     except (NotImplementedError, TypeError, ValueError) as error:
-        if all(part.dtype_policy.name == "float64" for part in layer._flatten_layers()):
+        if all(part.dtype_policy.name == "float64" for part in graph.layers_inside(layer)):
             return layer
         if _is_formula(layer):
             layer.dtype_policy = "float64"
@@ -80,6 +81,7 @@ def _loss_copy(loss: Any) -> Any:
         return loss
     for name, value in vars(loss).items():
         if isinstance(value, keras.Variable):
+            # State that no config has, such as whether the class weights of LDAM count yet.
             getattr(copy, name).assign(value)
     return copy
 
@@ -106,7 +108,7 @@ def _in_float64(config: Any) -> Any:
 
 def _is_formula(layer: Any) -> bool:
     """Whether the layer has, and will have, neither weights nor layers inside."""
-    bare = len(list(layer._flatten_layers())) == 1 and not layer.variables
+    bare = len(list(graph.layers_inside(layer))) == 1 and not layer.variables
     return bare and (layer.built or type(layer).build is keras.layers.Layer.build)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tltoolkit.network import Network
-from tltoolkit.outputs import SIGMOID, SOFTMAX
+from tltoolkit.model.network import Network
+from tltoolkit.model.outputs import SIGMOID, SOFTMAX
 
 # A loss this many times that of guessing is too large for a head that knows nothing.
 TOO_LARGE = 2.0

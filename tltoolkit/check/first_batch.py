@@ -7,11 +7,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tltoolkit import _checks, freezing, graph
+from tltoolkit import _checks
 from tltoolkit.check import findings
 from tltoolkit.check.findings import Range
 from tltoolkit.data.images import check_image_data
-from tltoolkit.network import Network, network_of
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing
+from tltoolkit.model.network import Network, network_of
 from tltoolkit.training import probe
 from tltoolkit.training.trial import sample, trial
 

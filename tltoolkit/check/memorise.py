@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tltoolkit import freezing
 from tltoolkit.callbacks.weight_average import estimate_batch_norm
-from tltoolkit.stages import Stage
+from tltoolkit.model import freezing
+from tltoolkit.plans.stages import Stage
 from tltoolkit.training import gradient
 from tltoolkit.training.job import Job, task_of
 from tltoolkit.training.objective import loss_of
@@ -82,6 +82,7 @@ def subject_of(job: Job) -> Subject:
     trainer = task.trainer()
     return Subject(
         trainer=trainer,
+        # Copied, since the array of a variable is its memory, which training overwrites.
         start=[np.copy(v.numpy()) for v in trainer.variables],
         x=x,
         y=tf.constant(job.train.targets),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tltoolkit import _checks
 from tltoolkit.check import memorise, symptoms
 from tltoolkit.check.memorise import Attempt
+from tltoolkit.check.terms import CAPACITY
 from tltoolkit.training.trial import network_for, sample, trial
 from tltoolkit.training.untouched import untouched
 
@@ -95,10 +96,9 @@ def capacity(
     Raises:
         ValueError: An argument out of range, a model without weights, data with other classes.
     """
+    _checks.arguments(CAPACITY, locals())
     network = network_for(model, data, from_logits)
     _checks.integer("samples", samples, 2, len(data.train))
-    _checks.integer("steps", steps, 10)
-    _checks.integer("seed", seed, 0, 2**31 - 1)
     if not rates:
         raise _checks.fail("rates", "at least one learning rate", rates)
     for rate in rates:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tltoolkit import freezing, graph
 from tltoolkit.check.memorise import Subject
-from tltoolkit.network import Network
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing
+from tltoolkit.model.network import Network
 from tltoolkit.training.job import Job
 
 # Rows of the batch that are looked at.

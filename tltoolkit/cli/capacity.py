@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 from typing import TextIO
 
+from tltoolkit.check.terms import CAPACITY
 from tltoolkit.cli import options, outputs
 
 
@@ -13,15 +14,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
     outputs.add_plot(parser)
     add = parser.add_argument
-    add(
-        "--samples", type=options.whole(2), default=20, help="images to learn (default %(default)s)"
-    )
-    add(
-        "--steps",
-        type=options.whole(10),
-        default=150,
-        help="most steps of an attempt (default %(default)s)",
-    )
+    add("--samples", **options.allowing(CAPACITY["samples"], "images to learn", default=20))
+    add("--steps", **options.allowing(CAPACITY["steps"], "most steps of an attempt", default=150))
     add("--unfreeze", default="all", help="what trains: all (default), head, a number of blocks")
 
 

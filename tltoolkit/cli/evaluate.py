@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from tltoolkit.artifacts.terms import STREAM
 from tltoolkit.cli import options, outputs
 
 if TYPE_CHECKING:
@@ -33,17 +34,17 @@ def add(parser: argparse.ArgumentParser) -> None:
         "train images; or all images in DIR",
     )
     parser.add_argument("--report", metavar="OUT", help="write report.json and report.html there")
-    parser.add_argument(
-        "--batch-size", type=options.whole(1), default=32, help="images per forward pass"
-    )
+    per_pass = options.allowing(STREAM["batch_size"], "images per forward pass", default=32)
+    parser.add_argument("--batch-size", **per_pass)
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print the report, and write it if asked."""
     outputs.check_report("--report", args.report)
     tl = options.toolkit(args)
+    # After `toolkit`, which silences what TensorFlow says when it is loaded.
     from tltoolkit.data import held_out
-    from tltoolkit.model import settings_of
+    from tltoolkit.model.classifier import settings_of
 
     predictor = tl.load(args.run_dir)
     seen = predictor.model.tltoolkit_seen
@@ -81,6 +82,7 @@ def _check_splitting(args: argparse.Namespace, seen: "Seen | None") -> None:
 
 def _labelled(args: argparse.Namespace, seen: "Seen | None") -> Any:
     """All images in DIR, read as the run read its own."""
+    # What is scored is chosen by content, not by splitting DIR again.
     args.val = args.test = 0.0
     stored = _stored(seen, "from_table" if Path(args.data).is_file() else "from_directory")
     splits = list(options.load_data(args, stored).check().splits.values())
@@ -105,11 +107,11 @@ def _stored(seen: "Seen | None", kind: str) -> dict[str, Any]:
 
 
 def _told(run_dir: Path, chosen: Any) -> dict[str, Any] | None:
-    from tltoolkit import _files
+    from tltoolkit.files import reading
 
     path = run_dir / "run.json"
     if not path.is_file():
         return None
-    told = _files.parse_json(_files.read(path), path)
+    told = reading.parse_json(reading.read(path), path)
     scored = ". ".join(filter(None, (str(chosen), chosen.caution)))
     return {**told, "settings": {**told.get("settings", {}), "scored_on": scored}}

@@ -1,72 +1,54 @@
 """Train a classifier on a folder of images."""
 
 import argparse
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any, TextIO
 
-from tltoolkit import _checks, _files
+from tltoolkit import _checks
+from tltoolkit._checks import Number, OneOf
+from tltoolkit.augment.terms import PRESETS
 from tltoolkit.cli import options, outputs, record, settings
+from tltoolkit.files import reading
+from tltoolkit.imbalance.terms import METHODS
+from tltoolkit.plans.ready import PLANS
+from tltoolkit.plans.stages import STAGE
+from tltoolkit.runs.terms import FINE_TUNE, seconds_of
 
+# Seconds in which --backbone auto looks around, at most; it is a quarter of a given budget.
+CHOOSING = 120.0
 EPILOG = """\
 The same command again goes on with an interrupted run, or does nothing where it is finished."""
-
-
-# The methods of `tltoolkit.imbalance`, which loads NumPy.
-IMBALANCE = (
-    *("none", "oversample", "undersample", "sqrt", "progressive"),
-    *("smote", "borderline_smote", "svm_smote", "adasyn"),
-    *("focal", "balanced_focal", "logit_adjusted", "ldam", "asymmetric"),
-    *("logit", "retrain", "balanced", "effective"),
-)
-IMBALANCE_HELP = f"none (default), auto, or a method: {', '.join(IMBALANCE[1:])}"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options; each that is no instruction is a setting of the YAML file, too."""
     parser.epilog = EPILOG
     options.add_data(parser, optional=True)
-    options.add_model(parser)
+    options.add_model(parser, auto=True)
     add = parser.add_argument_group("training").add_argument
     add("--run-dir", metavar="RUN", help="a new folder for the classifier and its record")
+    plans = options.in_words(OneOf("auto", *PLANS))
+    add("--plan", default="auto", help=f"{plans}, or a .yaml file of stages (default auto)")
+    add("--epochs", **options.allowing(STAGE["epochs"], "epochs of a ready-made plan"))
+    add("--learning-rate", **options.allowing(Number(above=0), "peak rate of a ready-made plan"))
+    add("--budget", metavar="TIME", help="what --plan auto may take: seconds, 90s, 5m or 1h")
+    presets = options.in_words(OneOf("auto", *PRESETS))
+    add("--augment", default="auto", help=f"{presets}, or a .yaml file (default auto)")
+    methods = OneOf("auto", *METHODS)
     add(
-        "--plan",
-        default="auto",
-        help="auto (default), linear_probe, fine_tune, gradual, probe_then_fine_tune, "
-        "from_scratch, or a .yaml file of stages",
+        "--imbalance",
+        **options.allowing(methods, "what is done about classes of different size", default="none"),
     )
-    add("--epochs", type=options.whole(1), help="epochs of a ready-made plan")
-    add("--learning-rate", type=float, help="peak rate of a ready-made plan")
-    add(
-        "--augment",
-        default="auto",
-        help="auto (default), none, light, medium, strong, trivial, or a .yaml file",
-    )
-    add("--imbalance", default="none", choices=("auto", *IMBALANCE), help=IMBALANCE_HELP)
-    add(
-        "--batch-size",
-        type=options.whole(1),
-        default=32,
-        help="images per step (default %(default)s)",
-    )
-    add(
-        "--cache-gb",
-        type=options.real(0),
-        default=2.0,
-        help="GiB of stored activations kept in memory (default %(default)s)",
-    )
-    add(
-        "--cache-dtype",
-        default="float32",
-        choices=("float32", "float16"),
-        help="of stored activations: float32 (default) or float16",
-    )
-    add(
-        "--save-freq",
-        type=_frequency,
-        default="epoch",
-        help="checkpoints: epoch (default), or also every n steps",
-    )
+    for name, default, what in (
+        ("batch_size", 32, "images per step"),
+        ("cache_gb", 2.0, "GiB of stored activations kept in memory"),
+        ("cache_dtype", "float32", "of stored activations"),
+        ("save_freq", "epoch", "checkpoints each epoch, or also every n steps"),
+    ):
+        flag = f"--{name.replace('_', '-')}"
+        add(flag, **options.allowing(FINE_TUNE[name], what, default=default))
     add(
         "--resume",
         action=argparse.BooleanOptionalAction,
@@ -85,11 +67,14 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     """Train, and print where and how well."""
     resume = "force" if args.force else args.resume
     plan, pipeline = _checked(args, resume)
+    # The text of files, so that the run can be repeated where they are not.
     args.data, args.plan = options.absolute(args.data), settings.text_of(args.plan) or args.plan
     args.augment = settings.text_of(args.augment) or args.augment
     data = options.load_data(args)
     fingerprint = _same_data(args, data)
     tl = options.toolkit(args)
+    if args.backbone == options.AUTO:
+        args.backbone = _chosen(args, data)
     # A dry run needs no values, and fetches none.
     model = options.build_model(args, data, dry=args.dry_run)
     training = {
@@ -111,6 +96,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
             resume=resume,
             save_freq=args.save_freq,
             verbose=0 if args.quiet else "auto",
+            budget=args.budget,
             **training,
         )
     _show(args, out, done)
@@ -127,30 +113,51 @@ def _checked(args: argparse.Namespace, resume: bool | str) -> tuple[Any, Any]:
         raise ValueError("--run-dir is missing: name a new folder for the trained classifier")
     if not args.dry_run:
         outputs.check_run(args.run_dir, resume)
-    blocks = backbones.get(args.backbone).blocks
-    if args.trunk is not None:
-        _checks.one_of("trunk", args.trunk, blocks)
+    if args.backbone == options.AUTO:
+        _check_auto(args)
+    elif args.trunk is not None:
+        _checks.one_of("trunk", args.trunk, backbones.get(args.backbone).blocks)
+    else:
+        backbones.get(args.backbone)
     if args.weights not in ("imagenet", "none"):
         args.weights = options.absolute(args.weights)
-        _files.regular(Path(args.weights))
+        reading.regular(Path(args.weights))
+    args.budget = seconds_of(args.budget, args.plan)
     wanted = {"epochs": args.epochs, "learning_rate": args.learning_rate}
     given = {name: value for name, value in wanted.items() if value is not None}
     return settings.plan_of(args.plan, **given), _pipeline(args.augment)
 
 
-def _frequency(text: str) -> str | int:
-    if text == "epoch":
-        return text
-    try:
-        return options.whole(1)(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be epoch or a number, not {text!r}") from error
+def _check_auto(args: argparse.Namespace) -> None:
+    """See that nothing is said that only one backbone can be asked for."""
+    for name, usual in (("trunk", None), ("weights", "imagenet"), ("dry_run", False)):
+        if (value := getattr(args, name)) != usual:
+            raise _checks.fail(name, "left out with backbone='auto'", value)
+
+
+def _chosen(args: argparse.Namespace, data: Any) -> str:
+    """The backbone that a short climb prefers, or that an interrupted run began with."""
+    if record.exists(args.run_dir):
+        return str(record.read(args.run_dir)["settings"]["backbone"])
+    from tltoolkit.tune import choose_backbone
+
+    found = choose_backbone(
+        data,
+        budget=CHOOSING if args.budget is None else min(CHOOSING, args.budget / 4),
+        image_size=args.image_size,
+        fit=args.fit,
+        normalise=args.normalise,
+        seed=args.seed,
+    )
+    print(found)
+    return found.backbone
 
 
 def recorded(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that repeat this run elsewhere."""
     parser = argparse.ArgumentParser()
     add(parser)
+    # A repetition needs a directory of its own.
     return {**settings.of(args, parser), "run_dir": None}
 
 
@@ -187,7 +194,7 @@ def _estimate(
     how: tuple[Any, Any],
     training: dict[str, Any],
 ) -> int:
-    from tltoolkit.estimate import estimate
+    from tltoolkit.runs.estimate import estimate
 
     found = estimate(model, data, *how, **training)
     outputs.show(args, out, found.to_dict(), found)
@@ -200,5 +207,8 @@ def _show(args: argparse.Namespace, out: TextIO, done: Any) -> None:
     told = {"run_dir": str(done.run_dir), "best_epoch": done.best_epoch, "why": done.why}
     seconds = sum(stage.seconds for stage in done.stages)
     shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-    text = f"{done.why}\nbest epoch {done.best_epoch + 1}: {shown}\n{done.run_dir}"
-    outputs.show(args, out, {**told, "seconds": seconds, "scores": scores}, text)
+    compared = [dataclasses.asdict(one) for one in done.candidates]
+    table = f"{done.candidates}\n" if compared else ""
+    text = f"{done.why}\n{table}best epoch {done.best_epoch + 1}: {shown}\n{done.run_dir}"
+    told |= {"seconds": seconds, "scores": scores, "candidates": compared}
+    outputs.show(args, out, told, text)

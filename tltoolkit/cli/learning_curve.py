@@ -5,6 +5,7 @@ import dataclasses
 from typing import TextIO
 
 from tltoolkit.cli import options, outputs, settings
+from tltoolkit.tune.terms import LEARNING_CURVE
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -18,20 +19,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         type=sizes,
         help="numbers of training images, as 50,100,200; six of them if left out",
     )
-    add(
-        "--repeats",
-        type=options.whole(2),
-        default=3,
-        help="trainings per size (default %(default)s)",
-    )
+    repeats = options.allowing(LEARNING_CURVE["repeats"], "trainings per size", default=3)
+    add("--repeats", **repeats)
     add("--plan", help="as for fit; if left out only the head is trained, which is quick")
-    add("--on", default="val", choices=("val", "test"), help="what scores: val (default) or test")
-    add(
-        "--metric",
-        default="f1_macro",
-        choices=("f1_macro", "accuracy"),
-        help="f1_macro (default) or accuracy",
-    )
+    add("--on", **options.allowing(LEARNING_CURVE["on"], "what scores", default="val"))
+    metric = options.allowing(LEARNING_CURVE["metric"], "the score", default="f1_macro")
+    add("--metric", **metric)
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
@@ -49,6 +42,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         on=args.on,
         metric=args.metric,
         seed=args.seed,
+        # Without a plan nothing goes to `fine_tune`, whose argument it is.
         **({"verbose": 0} if args.plan else {}),
     )
     told = {

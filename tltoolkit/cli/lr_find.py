@@ -3,7 +3,10 @@
 import argparse
 from typing import TextIO
 
+from tltoolkit._checks import OneOf
 from tltoolkit.cli import options, outputs
+from tltoolkit.plans.terms import OPTIMIZERS
+from tltoolkit.tune.terms import FEWEST_OF_SWEEP, FIND_LR
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -15,18 +18,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--unfreeze", default="head", help="what trains: head (default), all, a number of blocks")
     add(
         "--mode",
-        default="sweep",
-        choices=("sweep", "ladder"),
-        help="sweep (default), or ladder: slower and surer",
+        **options.allowing(FIND_LR["mode"], "a ladder is slower and surer", default="sweep"),
     )
-    add("--steps", type=options.whole(1), help="of the sweep, or of each rung of the ladder")
-    add("--optimizer", default="adamw", help="of the stage to come (default %(default)s)")
-    add(
-        "--batch-size",
-        type=options.whole(1),
-        default=32,
-        help="images per step (default %(default)s)",
-    )
+    steps = f"of each rung of the ladder, or of the sweep, which takes {FEWEST_OF_SWEEP} or more"
+    add("--steps", **options.allowing(FIND_LR["steps"], steps))
+    coming = "of the stage to come"
+    add("--optimizer", **options.allowing(OneOf(*OPTIMIZERS), coming, default="adamw"))
+    add("--batch-size", **options.allowing(FIND_LR["batch_size"], "images per step", default=32))
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:

@@ -2,14 +2,21 @@
 
 import argparse
 import contextlib
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-ON_BAD, DUPLICATES = ("error", "skip"), ("error", "drop", "allow")
+from tltoolkit._checks import Constraint, Integer, OneOf, Union
+from tltoolkit.augment.terms import NAMED, PREPARATION
+from tltoolkit.data.terms import POLICIES
+from tltoolkit.data.terms import SPLITTING as SHARES
+from tltoolkit.model.terms import SETTINGS
+
+# In place of a backbone's name.
+AUTO = "auto"
+# As the functions of `tl.data` have them.
 SPLITTING: dict[str, Any] = {"val": 0.2, "test": 0.0, "seed": 0}
 
 
@@ -28,22 +35,18 @@ def add_data(
         "such; or a CSV file with the columns path and label",
     )
     add = parser.add_argument_group("data").add_argument
-    add("--val", type=float, default=usual.get("val"), help=f"share for validation{said['val']}")
-    add("--test", type=float, default=usual.get("test"), help=f"share for testing{said['test']}")
-    add("--seed", type=whole(0), default=usual.get("seed"), help=f"of all chance{said['seed']}")
-    first = "error" if of_run else "error (default)"
-    add(
-        "--on-bad",
-        default=policy,
-        choices=ON_BAD,
-        help=f"unreadable images: {first} or skip{as_run}",
-    )
-    add(
-        "--duplicates",
-        default=policy,
-        choices=DUPLICATES,
-        help=f"one picture in several splits: {first}, drop or allow{as_run}",
-    )
+    for name, what in (("val", "share for validation"), ("test", "share for testing")):
+        # Its value is looked at where the data is read, which knows how a run was split.
+        text = f"{what}: {in_words(SHARES[name])}{said[name]}"
+        add(f"--{name}", type=float, default=usual.get(name), help=text)
+    seed, usual_seed = SHARES["seed"], usual.get("seed")
+    add("--seed", **allowing(seed, "of all chance", default=usual_seed, told=said["seed"]))
+    for name, what in (
+        ("on_bad", "unreadable images"),
+        ("duplicates", "one picture in two splits"),
+    ):
+        flag = f"--{name.replace('_', '-')}"
+        add(flag, **allowing(POLICIES[name], what, default=policy, told=as_run))
     add(
         "--groups",
         metavar="PATTERN",
@@ -74,20 +77,23 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Declare the classifier."""
+def add_model(parser: argparse.ArgumentParser, *, auto: bool = False) -> None:
+    """Declare the classifier; where `auto`, its backbone may be left to be chosen."""
     add = parser.add_argument_group("model").add_argument
-    add("--backbone", default="efficientnet_lite0", help="see `tltoolkit backbones`")
+    said = "; or auto: those whose weights are here are tried on some images" if auto else ""
+    add("--backbone", default="efficientnet_lite0", help=f"see `tltoolkit backbones`{said}")
     add("--weights", default="imagenet", help="imagenet (default), none, or a file of weights")
-    add("--image-size", type=whole(1), help="pixels on a side; the backbone's own if left out")
-    add("--fit", help="how images become square: squash (usual), pad or crop")
-    add("--normalise", help="of their pixels before: global_contrast or local_contrast")
+    size = "pixels on a side, the backbone's own if left out"
+    add("--image-size", **allowing(SETTINGS["image_size"], size))
+    fit = "how images become square, squash if nothing else says it"
+    add("--fit", **allowing(PREPARATION["fit"], fit))
+    add("--normalise", **allowing(OneOf(*NAMED), "of their pixels before"))
     add("--trunk", help="the backbone's last block, such as block3; all if left out")
 
 
 def build_model(args: argparse.Namespace, data: Any, *, dry: bool = False) -> Any:
     """The classifier of these options; where `dry` is set its values do not matter."""
-    from tltoolkit.model import build_classifier
+    from tltoolkit.model.classifier import build_classifier
 
     return build_classifier(
         args.backbone,
@@ -109,9 +115,10 @@ def weights(args: argparse.Namespace) -> str | None:
 
 def load_data(args: argparse.Namespace, stored: Mapping[str, Any] | None = None) -> Any:
     """The `ImageData` of these options, not yet checked; `stored` is for those left out."""
-    from tltoolkit import _files, data
+    from tltoolkit import data
+    from tltoolkit.files import reading
 
-    path = _files.local(args.data)
+    path = reading.local(args.data)
     names = ("val", "test", "seed", "on_bad", "duplicates", "groups")
     given = {name: getattr(args, name) for name in names}
     given["class_names"] = args.class_names and _parts(args.class_names)
@@ -150,6 +157,7 @@ def toolkit(args: argparse.Namespace) -> Any:
     """tltoolkit, with TensorFlow loaded; the latter's greetings are shown with `-v` only."""
     if not (args.debug or args.verbose):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        # The level is not yet heeded by what C++ code logs while it is loaded.
         with _without_stderr():
             import tensorflow  # noqa: F401
     import tltoolkit
@@ -169,30 +177,62 @@ def unfreeze(args: argparse.Namespace) -> str | int:
     return int(args.unfreeze) if args.unfreeze.isdigit() else str(args.unfreeze)
 
 
-def whole(low: int) -> Callable[[str], int]:
-    """A type of options: integers from `low` on."""
+def allowing(
+    constraint: Constraint, what: str, *, default: Any = None, told: str = ""
+) -> dict[str, Any]:
+    """How an option is declared whose values a constraint gives; None is to leave it out.
 
-    def read(text: str) -> int:
-        if (value := int(text)) < low:
-            raise argparse.ArgumentTypeError(f"must be an integer >= {low}, not {text!r}")
+    Args:
+        constraint: That of the argument or setting that the option is for.
+        what: The beginning of its help.
+        default: Its default.
+        told: What the help says of that, if not the default itself.
+    """
+    given = _given(constraint)
+    if not told and default is not None:
+        told = " (default %(default)s)"
+    how = {"choices": given.choices} if isinstance(given, OneOf) else {"type": _Reader(given)}
+    return {**how, "default": default, "help": f"{what}: {in_words(given)}{told}"}
+
+
+def in_words(constraint: Constraint) -> str:
+    """The allowed values as they are written on a command line."""
+    return " or ".join(
+        ", ".join(map(str, part.choices)) if isinstance(part, OneOf) else str(part)
+        for part in _given(constraint).parts
+    )
+
+
+def _given(constraint: Constraint) -> Constraint:
+    """What is left of a constraint without None."""
+    if isinstance(constraint, OneOf):
+        return OneOf(*(choice for choice in constraint.choices if choice is not None))
+    kept = tuple(part for part in constraint.parts if part != OneOf(None))
+    return kept[0] if len(kept) == 1 else Union(kept)
+
+
+class _Reader:
+    """A type of options: the numbers that a constraint allows, from text, and maybe words."""
+
+    def __init__(self, constraint: Constraint) -> None:
+        self.constraint = constraint
+        whole = any(isinstance(part, Integer) for part in constraint.parts)
+        self.convert: Callable[[str], Any] = int if whole else float
+        self.__name__ = self.convert.__name__  # as argparse calls the type in an error
+
+    def __call__(self, text: str) -> Any:
+        if self.constraint.holds(text):
+            return text
+        try:
+            value = self.convert(text)
+        except ValueError:
+            if not isinstance(self.constraint, Union):
+                raise  # argparse says that it is no number
+            value = text
+        if not self.constraint.holds(value):
+            rule = in_words(self.constraint)
+            raise argparse.ArgumentTypeError(f"must be {rule}, not {text!r}")
         return value
-
-    read.__name__ = "int"  # as argparse calls the type in an error
-    return read
-
-
-def real(low: float, high: float = math.inf) -> Callable[[str], float]:
-    """A type of options: finite numbers from `low` to `high`."""
-
-    def read(text: str) -> float:
-        value = float(text)
-        if not (math.isfinite(value) and low <= value <= high):
-            rule = f"from {low:g} to {high:g}" if high < math.inf else f">= {low:g}"
-            raise argparse.ArgumentTypeError(f"must be a number {rule}, not {text!r}")
-        return value
-
-    read.__name__ = "float"
-    return read
 
 
 def absolute(path: str) -> str:
@@ -204,6 +244,7 @@ def absolute(path: str) -> str:
 def _without_stderr() -> Iterator[None]:
     """Drop what C++ code writes to standard error."""
     sys.stderr.flush()
+    # By its number: C++ code does not go through `sys.stderr`.
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from tltoolkit import _files, _writing, claiming
+from tltoolkit.files import claiming, reading, writing
 
 # The exit code where all went well but the images are not all as they should be.
 FLAWED = 3
@@ -53,7 +53,7 @@ def check_plot(args: argparse.Namespace) -> None:
 def draw(args: argparse.Namespace, plot: Callable[[], Any]) -> None:
     """Write the figure if one is wanted."""
     if args.plot:
-        with _writing.replacing(_files.local(args.plot)) as file:
+        with writing.replacing(reading.local(args.plot)) as file:
             plot().savefig(file)
 
 
@@ -66,11 +66,11 @@ def check_file(flag: str, path: str | None) -> None:
     if path is None:
         return
     with _named(flag):
-        target = _files.local(path)
+        target = reading.local(path)
         if not target.parent.is_dir():
             raise ValueError(f"the folder {target.parent} does not exist")
-        _writing.check_room(target.parent)
-        _writing.free(target)
+        writing.check_room(target.parent)
+        writing.free(target)
 
 
 def check_report(flag: str, path: str | None) -> None:
@@ -85,7 +85,7 @@ def check_report(flag: str, path: str | None) -> None:
 def check_run(path: str, resume: bool | str) -> None:
     """See that a run can be written, or goes on."""
     with _named("--run-dir"):
-        claiming.check(_files.local(path), resume)
+        claiming.check(reading.local(path), resume)
 
 
 @contextmanager

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from tltoolkit._checks import OneOf
+from tltoolkit.artifacts.terms import STREAM
+from tltoolkit.augment.terms import PRESETS
 from tltoolkit.cli import options, outputs
 
 
@@ -29,25 +32,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="a CSV column for each class too; JSON lines always have them",
     )
-    add(
-        "--min-confidence",
-        type=options.real(0, 1),
-        default=0.0,
-        help="abstain below it (default %(default)s)",
-    )
-    add(
-        "--batch-size",
-        type=options.whole(1),
-        default=32,
-        help="images per forward pass (default %(default)s)",
-    )
-    add(
-        "--views",
-        type=options.whole(1),
-        default=1,
-        help="versions of each image to average over (default %(default)s)",
-    )
-    add("--augment", default="light", help="preset of those versions (default %(default)s)")
+    for name, default, what in (
+        ("min_confidence", 0.0, "abstain below it"),
+        ("batch_size", 32, "images per forward pass"),
+        ("views", 1, "versions of each image to average over"),
+    ):
+        add(f"--{name.replace('_', '-')}", **options.allowing(STREAM[name], what, default=default))
+    presets = OneOf(*PRESETS)
+    add("--augment", **options.allowing(presets, "preset of those versions", default="light"))
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
@@ -106,10 +98,10 @@ def listed(names: list[str], skipped: Counter[str]) -> list[tuple[str, bool]]:
 
 
 def _files_of(name: str, skipped: Counter[str]) -> list[tuple[str, bool]]:
-    from tltoolkit import _files
     from tltoolkit.data import walk
+    from tltoolkit.files import reading
 
-    path = _files.local(name)
+    path = reading.local(name)
     if path.is_dir():
         found = sorted(walk.files(str(path), skipped))
     elif any(sign in name for sign in "*?[") and not path.exists():
@@ -154,6 +146,7 @@ def _file(path: str | None, out: TextIO) -> Iterator[TextIO]:
 
 def _shown(answers: Iterator[Any], total: int) -> Any:
     """The answers, with a progress bar on a terminal."""
+    # tqdm ships no types.
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     return tqdm(answers, "classifying", total, unit="image", disable=None)

@@ -39,6 +39,7 @@ COMMANDS: dict[str, Any] = {
     "search": search,
     "backbones": backbones,
 }
+# From 130 on as shells have it, 128 and the signal's number: SIGINT, SIGTERM, SIGPIPE.
 FAILURE, BAD_INPUT, INTERRUPTED, TERMINATED, CLOSED = 1, 2, 130, 143, 141
 _WRONG_INPUT = (
     ValueError,
@@ -91,6 +92,7 @@ def _run(words: list[str]) -> int:
             out = sys.stdout
             with _apart(args.quiet):
                 code: int = COMMANDS[args.command].run(args, out)
+            # Now, while a closed pipe can still be answered by an exit code.
             out.flush()
             sys.stderr.flush()
             return code

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from tltoolkit import _files, claiming
-from tltoolkit.claiming import COMMAND
+from tltoolkit.files import claiming, reading
+from tltoolkit.files.claiming import COMMAND
 
 FORMAT = 1
 
@@ -21,7 +21,7 @@ def exists(run_dir: str) -> bool:
 
 def path_of(run_dir: str) -> Path:
     """Where a run directory tells its command."""
-    return _files.local(run_dir) / COMMAND
+    return reading.local(run_dir) / COMMAND
 
 
 def read(run_dir: str) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def read(run_dir: str) -> dict[str, Any]:
         FileNotFoundError, ValueError: There is none, or it is of another form.
     """
     path = path_of(run_dir)
-    values = _files.parse_json(_files.read(path), path)
+    values = reading.parse_json(reading.read(path), path)
     if values.get("format") != FORMAT:
         raise ValueError(f"{path}: format must be {FORMAT}, not {values.get('format')!r}")
     if not isinstance(values.get("settings"), dict) or "fingerprint" not in values:

@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
+from tltoolkit.artifacts.predictor import BadImage, Prediction
 from tltoolkit.data.decoding import printable
-from tltoolkit.predictor import BadImage, Prediction
 
 COLUMNS = ("image", "label", "probability", "abstained", "error")
 FORMAT = "tltoolkit.predict/1"
@@ -57,6 +57,7 @@ def _json_row(file: TextIO, path: str, answer: Answer) -> bool:
             "abstained": answer.abstained,
             "probabilities": answer.probabilities,
         }
+    # ASCII, so that any encoding of standard output can take it.
     file.write(json.dumps(row, ensure_ascii=True) + "\n")
     return bad
 

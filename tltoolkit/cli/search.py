@@ -4,8 +4,9 @@ import argparse
 import json
 from typing import Any, TextIO
 
-from tltoolkit import _files, _writing
 from tltoolkit.cli import options, outputs, settings
+from tltoolkit.files import reading, writing
+from tltoolkit.tune.terms import SEARCH
 
 EPILOG = """\
 The space is a YAML file of settings of stages, heads and classifiers: a list is a choice,
@@ -19,13 +20,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     add = parser.add_argument
     add("--space", required=True, metavar="FILE", help="YAML file of what may vary")
-    add("--trials", type=options.whole(1), help="20, or the whole grid, if left out")
-    add(
-        "--sampler",
-        default="random",
-        choices=("random", "tpe", "grid"),
-        help="random (default), tpe or grid",
-    )
+    trials = "how many there are in the end, 20 or the whole grid if left out"
+    add("--trials", **options.allowing(SEARCH["trials"], trials))
+    drawn = "how settings are drawn"
+    add("--sampler", **options.allowing(SEARCH["sampler"], drawn, default="random"))
     add("--storage", metavar="FILE", help="keeps the trials; or a database address")
     add("--weights", default="imagenet", help="imagenet (default), none, or a file of weights")
     add("--write-plan", metavar="FILE", help="a new file for the best plan, for fit --plan")
@@ -52,11 +50,12 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         "settings": dict(found.settings),
         "plan": found.plan.to_dict(),
         "batch_size": found.batch_size,
+        # By pandas, which writes null for NaN and takes NumPy's numbers.
         "trials": json.loads(found.trials.to_json(orient="records")),
     }
     outputs.show(args, out, told, found)
     if args.write_plan:
-        _writing.text(_files.local(args.write_plan), found.plan.to_yaml())
+        writing.text(reading.local(args.write_plan), found.plan.to_yaml())
     return 0
 
 

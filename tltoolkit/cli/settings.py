@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tltoolkit import _checks, _files
+from tltoolkit import _checks
 from tltoolkit.cli.wording import FileError
+from tltoolkit.files import reading
 
 # They say what to do now, not with which settings.
 _NO_SETTINGS = {
@@ -22,8 +23,8 @@ def read(path: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: No such file, or other content.
     """
-    source = _files.local(path)
-    values = _files.plain_yaml(_decoded(source), source)
+    source = reading.local(path)
+    values = reading.plain_yaml(_decoded(source), source)
     if not isinstance(values, dict):
         raise ValueError(f"{source} must hold settings, one `name: value` a line")
     return values
@@ -31,6 +32,7 @@ def read(path: str) -> dict[str, Any]:
 
 def names(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
     """Name -> option of every setting of a command; names are those of the flags, with "_"."""
+    # argparse lists its options nowhere in public.
     return {a.dest: a for a in parser._actions if a.dest not in _NO_SETTINGS}
 
 
@@ -78,12 +80,12 @@ def text_of(value: str | None) -> str | None:
     if value is None or "\n" in value:
         return value
     if Path(value).suffix in (".yaml", ".yml"):
-        return _decoded(_files.local(value))
+        return _decoded(reading.local(value))
     return None
 
 
 def plan_of(value: str, **wanted: Any) -> Any:
-    """The plan that a name, a file or a YAML text gives: a `Plan`, or `"auto"`.
+    """The plan that a name, a file or a YAML text gives: a `Plan`, or a name that says more.
 
     Args:
         value: As --plan has it.
@@ -92,14 +94,14 @@ def plan_of(value: str, **wanted: Any) -> Any:
     Raises:
         ValueError: No such plan, or one that has no such setting.
     """
-    from tltoolkit import plans
-    from tltoolkit.stages import Plan
+    from tltoolkit.plans import ready
+    from tltoolkit.plans.stages import Plan
 
     text = text_of(value)
-    if text is None and value not in ("auto", *plans.PLANS):
-        named = ", ".join(map(repr, ["auto", *plans.PLANS]))
+    if text is None and value not in ("auto", *ready.PLANS):
+        named = ", ".join(map(repr, ["auto", *ready.PLANS]))
         raise _checks.fail("plan", f"one of {named}, or a .yaml file", value)
-    make = plans.PLANS.get(value)
+    make = ready.PLANS.get(value)
     known = inspect.signature(make).parameters if make else {}
     for name in wanted:
         if name not in known:
@@ -109,10 +111,12 @@ def plan_of(value: str, **wanted: Any) -> Any:
         return "auto" if text is None else of_file(value, lambda: Plan.from_yaml(str(text)))
     head = known.get("head_learning_rate")
     rate = wanted.get("learning_rate")
+    # As the plan would say it, but of the rate that was given.
     if head and rate and not 10 <= round(head.default / rate, 6) <= 100:
         rule = f"{head.default / 100:g} to {head.default / 10:g} for the plan {value!r}"
         raise _checks.fail("learning_rate", rule, rate)
-    return make(**wanted)
+    # By its name alone it puts the head on all blocks.
+    return value if value in ready.WIDENED else make(**wanted)
 
 
 def of_file(value: str, parse: Callable[[], Any]) -> Any:
@@ -126,6 +130,6 @@ def of_file(value: str, parse: Callable[[], Any]) -> Any:
 
 def _decoded(source: Path) -> str:
     try:
-        return _files.read(source).decode()
+        return reading.read(source).decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{source} is not text in UTF-8") from error

@@ -1,24 +1,6 @@
 """Images and labels: sources, decoding, splits, audit."""
 
-from tltoolkit.data.arrays import from_arrays
-from tltoolkit.data.audit import Audit, Problem
-from tltoolkit.data.decoding import ImageError, decode
-from tltoolkit.data.directory import from_directory
-from tltoolkit.data.images import ImageData, Split
-from tltoolkit.data.stream import from_stream
-from tltoolkit.data.table import from_table
-from tltoolkit.data.tfds import from_tfds
+import lazy_loader
 
-__all__ = [
-    "Audit",
-    "ImageData",
-    "ImageError",
-    "Problem",
-    "Split",
-    "decode",
-    "from_arrays",
-    "from_directory",
-    "from_stream",
-    "from_table",
-    "from_tfds",
-]
+# The tables of settings in `terms` are read by the command line, which loads nothing for its help.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

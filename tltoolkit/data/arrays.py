@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tltoolkit import _checks
-from tltoolkit.data.assemble import assemble, check_settings
+from tltoolkit.data.assemble import assemble, check_arguments
 from tltoolkit.data.groups import of_values
 from tltoolkit.data.images import ImageData
 from tltoolkit.data.labels import numbered
 from tltoolkit.data.origin import remembered
 from tltoolkit.data.sources import Arrays
+from tltoolkit.data.terms import FROM_ARRAYS
 
 
 @remembered
@@ -51,10 +52,10 @@ def from_arrays(
         TypeError: an image is not a uint8 array.
         ValueError: wrong shapes, labels or names, NaN, or a class with fewer than two images.
     """
-    check_settings(val, test, seed)
-    _checks.one_of("multi_label", multi_label, (None, True, False))
+    check_arguments(FROM_ARRAYS, locals())
     _check_images(images)
     rule = "a sequence of names in the order of the class numbers"
+    # A text is a sequence too, of its letters, and a set has no order to number classes by.
     if class_names is not None and (
         isinstance(class_names, (str, set)) or not isinstance(class_names, Iterable)
     ):
@@ -68,7 +69,7 @@ def from_arrays(
         val=val,
         test=test,
         seed=seed,
-        on_bad="error",
+        on_bad="error",  # arrays were checked above: none is bad
         duplicates=duplicates,
         groups=of_values(groups, [f"images[{i}]" for i in range(len(images))]),
     )
@@ -95,6 +96,7 @@ def check_pixels(name: str, array: NDArray[Any], shapes: tuple[str, str], batch:
         shapes: the two, as the error says them.
         batch: how many axes come before those of one image.
     """
+    # First, since the advice of the next error would make pixels of NaN.
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise ValueError(f"`{name}` holds NaN or infinite pixels; pixels must be uint8, 0..255")
     if array.dtype != np.uint8:

@@ -4,6 +4,7 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,11 @@ from numpy.typing import NDArray
 from tltoolkit import _checks
 from tltoolkit.data import dealing
 from tltoolkit.data import groups as grouping
-from tltoolkit.data.images import ImageData, Split
+from tltoolkit.data.images import ImageData
 from tltoolkit.data.sources import Source
+from tltoolkit.data.split import SPLITS, Split
 from tltoolkit.data.stratify import Labels
 
-SPLITS = ("train", "val", "test")
 # Other names that folders, tables and data sets use for the three splits; case does not matter.
 SPLIT_NAMES = {
     "train": "train",
@@ -32,11 +33,10 @@ SPLIT_NAMES = {
 }
 
 
-def check_settings(val: float, test: float, seed: int) -> None:
-    """Raise ValueError unless the fractions and the seed can make splits."""
-    _checks.number("val", val, 0, below=1)
-    _checks.number("test", test, 0, below=1)
-    _checks.integer("seed", seed, 0, 2**32 - 1)
+def check_arguments(table: _checks.Table, given: Mapping[str, Any]) -> None:
+    """Raise ValueError or TypeError unless the arguments of a source are as its table says."""
+    _checks.arguments(table, given)
+    val, test = given["val"], given["test"]
     if val + test >= 1:
         raise _checks.fail("val + test", "less than 1", val + test)
 
@@ -89,6 +89,8 @@ def encode(
         for number in range(len(SPLITS))
     ]
     for name, classes in zip(SPLITS, found, strict=True):
+        # Never numbered within val or test: Keras 3.15.1 does that for folders, and where one lacks
+        # a class, the labels of all that follow are wrong without a word.
         unknown = class_order(classes - found[0])
         if unknown:
             raise ValueError(
@@ -194,10 +196,12 @@ def _check_counts(labels: Labels, class_names: tuple[str, ...], *, dealt: bool) 
     if not dealt and class_names:
         return
     if labels.ndim == 2:
+        # Dealt whole, with all of its labels, an image cannot promise a part for each of them.
         counts, enough = labels.sum(axis=0, dtype=np.int64), 1
         if not class_names:
             raise ValueError("at least one class is needed, found none")
     else:
+        # One for train, and one that can be judged by.
         counts, enough = np.bincount(labels, minlength=len(class_names)), 2
         if len(class_names) < 2:
             raise ValueError(f"at least two classes are needed, found only {class_names}")

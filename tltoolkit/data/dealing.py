@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tltoolkit.data.digests import digests
+from tltoolkit.data import listing
+from tltoolkit.data.digests import digests, same_content
 from tltoolkit.data.groups import as_bytes
 from tltoolkit.data.parallel import each
-from tltoolkit.data.sources import Source, same_content
+from tltoolkit.data.sources import Source
 from tltoolkit.data.stratify import Labels, labels_of_rows
 
 # Bytes of a file that is read whole, and of each of the three blocks read of a larger one: a
 # photograph of any size then costs one or three reads.
 WHOLE, BLOCK = 2**16, 2**14
-_SHOWN = 10
 
 
 def split_numbers(
@@ -53,6 +53,7 @@ def split_numbers(
     places, units = _places(source, indices, groups, int(seed))
     val, test = shares
     parts = np.zeros(len(places), np.int64)
+    # From opposite ends, so that a larger val takes from train and leaves test alone.
     parts[places >= 1 - val] = 1
     parts[places < test] = 2
     outside = np.maximum(test - places, places - (1 - val))
@@ -73,9 +74,11 @@ def units(
     contents = same_content(source, indices)
     if groups is None:
         return contents
+    # Loading takes a second, which most data sets, having no groups, need not wait.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
+    # Contents and groups are the two sides of one graph, its nodes numbered in one row.
     named = np.unique(groups, return_inverse=True)[1] + contents.max() + 1
     size = int(named.max()) + 1
     linked = coo_array((np.ones(len(contents)), (contents, named)), shape=(size, size))
@@ -104,6 +107,7 @@ def content_keys(source: Source, indices: NDArray[np.int64]) -> list[bytes]:
 def _sampled(file: tuple[Any, Any]) -> str | None:
     path, size = file
     try:
+        # With the size, which tells apart files that differ between the blocks by length alone.
         return hashlib.sha256(b"".join((size.to_bytes(8), *_blocks(path, size)))).hexdigest()
     except OSError:
         return None
@@ -127,6 +131,7 @@ def _places(
         return np.array([_place(key, seed) for key in keys]), together
     together = units(source, indices, groups)
     first: dict[int, str] = {}
+    # Sorted, so that the order of the images does not decide.
     for number, group in sorted(zip(together.tolist(), groups.tolist(), strict=True)):
         first.setdefault(number, group)
     place = {number: _place(as_bytes(group), seed) for number, group in first.items()}
@@ -150,6 +155,7 @@ def _keep_in_train(
     for row, classes in enumerate(labels_of_rows(labels)):
         for label in classes:
             members.setdefault(label, []).append(row)
+    # The rarest first: the group it brings along often holds images of the other classes too.
     for label in sorted(members, key=lambda label: (len(members[label]), label)):
         rows = np.array(members[label])
         if not (parts[rows] == 0).any():
@@ -164,10 +170,7 @@ def _warn_of_missing(
     missing = [name for label, name in enumerate(class_names) if label not in present]
     if not missing and held.any():
         return
-    listed = ", ".join(missing[:_SHOWN])
-    if len(missing) > _SHOWN:
-        listed += f" and {len(missing) - _SHOWN} more classes"
-    what = f"no image of {listed}" if held.any() else "no image"
+    what = f"no image of {listing.row(missing)}" if held.any() else "no image"
     warnings.warn(
         f"{what} came into the {split} split (`{split}`={share:g} of the images, each by the hash "
         "of its content or group): take a larger share, another seed, or tl.cross_validate",

@@ -13,6 +13,7 @@ from tltoolkit import _checks
 from tltoolkit.data import kinds
 from tltoolkit.data.modes import to_rgb
 
+# 150 MB as RGB, and every thread decodes one at a time. A file of 17 kB can hold 144 megapixels.
 MAX_PIXELS = 50_000_000
 # A JPEG is decoded at reduced scale as long as both sides stay so many times the wanted one: what
 # is then left to shrink hides the difference (0.5 grey levels in the mean on photographs of 12
@@ -28,6 +29,7 @@ class ImageError(ValueError):
         self.path = path
         self.reason = reason
 
+    # Else pickle, between processes, calls it with its one text, and fails for want of a reason.
     def __reduce__(self) -> tuple[Any, ...]:
         return ImageError, (self.path, self.reason)
 
@@ -110,10 +112,11 @@ def _decode(
     except (kinds.UnknownKindError, ImportError) as error:
         raise ImageError(name, str(error)) from error
     try:
+        # One format alone: all others that Pillow knows would be more code to trust with any file.
         with Image.open(file, formats=[kinds.FORMATS[kind]]) as image:
             return _pixels(image, max_pixels, side, file)
     except MemoryError:
-        raise
+        raise  # no fault of the file, which may be read another time
     # Pillow's plugins raise nearly every type of exception on damaged files.
     except Exception as error:
         raise ImageError(name, kinds.fault(file, kind, error)) from error
@@ -156,6 +159,7 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
         raise ValueError(f"{width} x {height} pixels are more than max_pixels={max_pixels}")
 
 
+# EXIF's orientations -> what sets them upright; 1 is upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+# The modes in which Pillow keeps more than 8 bits; of colours it keeps the high bytes alone.
 _GREY = ("I;16", "I;16B", "I", "F")
 # Numbers of a TIFF's tags, and values of them.
 _COMPRESSION, _MAX_SAMPLE_VALUE, _PLANES = 259, 281, 284
 _MIN_IS_WHITE, _SIGNED = 0, 2
+# Of 16 bits; a 32-bit file has no agreed white beyond it.
 _HIGHEST = 65535
 # PNG's colour types, and how many values a pixel of each has.
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
@@ -45,7 +47,7 @@ def eight_bits(image: Image.Image, file: IO[bytes] | None = None) -> Image.Image
         return _signed_bytes(image)
     bits = None if file is None else _told_bits(image, file)
     if bits is not None and _tag(image, _PLANES) == 2 and _tag(image, _COMPRESSION) == 1:
-        # Pillow 13 reads their bytes as values of 8 bits.
+        # Pillow 13.0 reads their bytes as values of 8 bits.
         raise ValueError("colours of 16 bits in uncompressed planes are not supported")
     if file is None or bits is None or (bits == 16 and "transparency" not in image.info):
         return image  # Pillow has kept the highest 8 bits already
@@ -61,7 +63,7 @@ def _grey(image: Image.Image, file: IO[bytes] | None) -> Image.Image:
     key = image.info.get("transparency")
     seen = None if key is None else values != key
     if _tag(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _MIN_IS_WHITE:
-        values = 2**bits - 1 - values  # Pillow does so for 8 bits only
+        values = 2**bits - 1 - values  # Pillow 13.0 does so for 8 bits only
     return _with_alpha(Image.fromarray(_highest(values, bits)), seen)
 
 
@@ -155,14 +157,14 @@ def _highest(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
 
 
 def _sixteen_bits(image: Image.Image, file: IO[bytes]) -> NDArray[np.uint16]:
-    """The whole values of colours, (H, W, 3 or 4), of which Pillow keeps the high bytes.
-
-    In the other order of bytes, what it keeps are the low ones.
-    """
+    """The whole values of colours, (H, W, 3 or 4)."""
+    # Pillow 13.0 has no mode for them and keeps the high bytes. Told that the file has the other
+    # order of bytes, it keeps what are really the low ones.
     file.seek(0)
     with Image.open(file, formats=[str(image.format)]) as again:
         raw = {_raw(tile.args) for tile in again.tile}
         if raw == {"LA;16B"}:
+            # Grey and alpha of two bytes each fill a pixel of four.
             again.tile = [tile._replace(args="RGBA") for tile in again.tile]
             high, low = np.asarray(again)[..., ::2], np.asarray(again)[..., 1::2]
             high, low = high[..., [0, 0, 0, 1]], low[..., [0, 0, 0, 1]]

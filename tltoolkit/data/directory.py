@@ -11,9 +11,8 @@ import numpy as np
 from tltoolkit import _checks
 from tltoolkit.data.assemble import (
     SPLIT_NAMES,
-    SPLITS,
     assemble,
-    check_settings,
+    check_arguments,
     encode,
     stated,
     tidy,
@@ -23,6 +22,8 @@ from tltoolkit.data.groups import by_path
 from tltoolkit.data.images import ImageData
 from tltoolkit.data.origin import remembered
 from tltoolkit.data.sources import Files
+from tltoolkit.data.split import SPLITS
+from tltoolkit.data.terms import FROM_DIRECTORY
 from tltoolkit.data.walk import files, visible
 
 
@@ -87,9 +88,7 @@ def from_directory(
             class in val or test that train lacks, an image without group, a single group, one in
             several of the folders train, val and test, or a wrong argument.
     """
-    check_settings(val, test, seed)
-    _checks.integer("max_pixels", max_pixels, 1)
-    _checks.instance("root", root, (str, os.PathLike), "a path")
+    check_arguments(FROM_DIRECTORY, locals())
     order = stated(class_names)
     top = os.path.abspath(os.fspath(root))
     if not os.path.isdir(top):
@@ -124,8 +123,10 @@ def from_directory(
 
 def _split_folders(root: str, skipped: Counter[str]) -> dict[str, str]:
     """The folder of each split; root itself is train if its folders are classes."""
+    # Into a counter of its own: each folder is looked through again, and counted, below.
     folders = sorted(entry.path for entry in visible(root, Counter()) if entry.is_dir())
     splits = {path: SPLIT_NAMES.get(os.path.basename(path).casefold()) for path in folders}
+    # A class may be called "train" as well, of pictures of trains: it then holds no folders.
     nested = (
         any(entry.is_dir() for entry in visible(path, Counter()))
         for path, split in splits.items()
@@ -158,6 +159,7 @@ def _images(top: str, folder: str, split: int, skipped: Counter[str]) -> list[_F
             continue
         folders.append(entry.path)
         paths = list(files(entry.path, skipped))
+        # In val and test a class may be missing; to train on none is a mistake.
         if not paths and split == 0:
             raise ValueError(f"the class folder {entry.path} has no images")
         found += [_Found(_key(path, top), path, tidy(entry.name), split) for path in paths]
@@ -179,4 +181,5 @@ def _check_depth(folder: str) -> None:
 
 def _key(path: str, top: str) -> str:
     """The path below `top` with slashes, its accents in one form on every machine."""
+    # Some file systems of macOS hand names out with accents apart, which would sort elsewhere.
     return unicodedata.normalize("NFC", os.path.relpath(path, top).replace(os.sep, "/"))

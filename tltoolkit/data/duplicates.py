@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tltoolkit.data import lookalikes
-from tltoolkit.data.images import Split
+from tltoolkit.data.split import Split
 from tltoolkit.data.verdicts import Verdict
 
 # Images of a group that are named in a text: groups of frames of a video have thousands.

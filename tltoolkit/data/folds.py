@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit.data.dealing import units
-from tltoolkit.data.images import Split
+from tltoolkit.data.split import Split
 from tltoolkit.data.stratify import Labels, deal, keep_every_label, labels_of_rows
 
 
@@ -17,7 +17,7 @@ def fold_numbers(split: Split, n_splits: int, seed: int) -> NDArray[np.int64]:
         ValueError: a class has fewer different images, or groups, than there are folds.
     """
     together = units(split.source, split.indices, split.groups)
-    counts = unit_counts(split, together)
+    counts = _unit_counts(split, together)
     what = "different images" if split.groups is None else "groups"
     for name, count in zip(split.class_names, counts.tolist(), strict=True):
         if count < n_splits:
@@ -27,6 +27,7 @@ def fold_numbers(split: Split, n_splits: int, seed: int) -> NDArray[np.int64]:
             )
     if split.groups is not None:
         return _grouped(split, together, n_splits, seed)
+    # One image stands for all of its copies, and is dealt with its own label.
     first = split.subset(np.unique(together, return_index=True)[1])
     return deal(first.labels, [1 / n_splits] * n_splits, seed)[together]
 
@@ -55,7 +56,7 @@ def set_aside(
     return np.asarray(parts[units] == 1)
 
 
-def unit_counts(split: Split, together: NDArray[np.int64]) -> NDArray[np.int64]:
+def _unit_counts(split: Split, together: NDArray[np.int64]) -> NDArray[np.int64]:
     """(C,) how many images, or groups, of each class can be told apart.
 
     Args:
@@ -74,6 +75,7 @@ def unit_counts(split: Split, together: NDArray[np.int64]) -> NDArray[np.int64]:
 def _grouped(
     split: Split, together: NDArray[np.int64], n_splits: int, seed: int
 ) -> NDArray[np.int64]:
+    # Loading takes seconds, and few data sets have groups.
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = np.empty(len(split), np.int64)
@@ -92,6 +94,7 @@ def rarest_labels(split: Split) -> NDArray[np.int64]:
     if split.labels.ndim == 1:
         return np.asarray(split.labels, np.int64)
     counts = np.where(split.labels > 0, split.class_counts, np.inf)
+    # Of a row of nothing but inf argmin would be class 0.
     return np.where(split.labels.any(axis=1), counts.argmin(axis=1), -1)
 
 
@@ -114,4 +117,5 @@ def _spare_first(labels: Labels, inside: NDArray[np.int64]) -> NDArray[np.int64]
     for one in np.unique(rarest[inside]):
         of_class = np.flatnonzero(rarest[inside] == one)
         turn[of_class] = np.arange(len(of_class))
+    # The rarest of a unit without labels is -1, which takes what was appended: as the commonest.
     return np.lexsort((np.append(counts, len(rows))[rarest[inside]], -turn))

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tltoolkit import _checks
-
-_SHOWN = 10
+from tltoolkit.data import listing
 
 Keys = NDArray[np.str_]
 
@@ -40,6 +39,7 @@ def of_values(values: ArrayLike | None, names: Sequence[str]) -> Keys | None:
     """The group of each image from a row of N texts or whole numbers."""
     if values is None:
         return None
+    # As objects: beside a text, NumPy would write 7.0 as "7.0", another group than 7.
     row = np.asarray(values, object)
     if isinstance(values, str) or row.ndim != 1 or len(row) != len(names):
         shown = values if row.ndim == 0 else row.shape
@@ -65,16 +65,14 @@ def check_given(groups: Keys, split: NDArray[np.int64], names: Sequence[str]) ->
         held.setdefault(group, set()).add(number)
     crossing = sorted(group for group, numbers in held.items() if len(numbers) > 1)
     if crossing:
-        lines = [
-            f"  {group!r} ({', '.join(names[number] for number in sorted(held[group]))})"
-            for group in crossing[:_SHOWN]
+        found = [
+            f"{group!r} ({', '.join(names[number] for number in sorted(held[group]))})"
+            for group in crossing
         ]
-        if len(crossing) > _SHOWN:
-            lines.append(f"  and {len(crossing) - _SHOWN} more")
         raise ValueError(
             f"{len(crossing)} of {len(held)} groups are in more than one split:\n"
-            + "\n".join(lines)
-            + "\nScores on them say little. Move them, or leave `groups` out to allow it."
+            f"{listing.lines(found)}\n"
+            "Scores on them say little. Move them, or leave `groups` out to allow it."
         )
 
 
@@ -103,16 +101,16 @@ def _named(groups: Any, keys: Sequence[Any], names: Sequence[str]) -> Keys:
     texts = [_text(key) for key in keys]
     without = [name for name, text in zip(names, texts, strict=True) if not text]
     if without:
-        shown = ", ".join(without[:_SHOWN]) + (", ..." if len(without) > _SHOWN else "")
         raise ValueError(
-            f"`groups` gives no group to {len(without)} of {len(names)} images: {shown}. "
-            f"Received: groups={groups!r}"
+            f"`groups` gives no group to {len(without)} of {len(names)} images: "
+            f"{listing.row(without)}. Received: groups={groups!r}"
         )
     return np.array(texts, np.str_)
 
 
 def _text(key: Any) -> str:
     """A key as text; "" for none."""
+    # pandas makes floats of a column of whole numbers in which one is missing.
     if isinstance(key, (float, np.floating)) and float(key).is_integer():
         key = int(key)
     # Whatever else there may be, such as a list or NaN, is not what somebody meant by a group.

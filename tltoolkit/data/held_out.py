@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tltoolkit.data.images import Split
-from tltoolkit.data.seen import SPLITS, Seen
+from tltoolkit.data.seen import Seen
+from tltoolkit.data.split import SPLITS, Split
 
-_TRAIN, _VAL, _TEST = range(len(SPLITS))
+_TRAIN, _VAL = SPLITS.index("train"), SPLITS.index("val")
 # What an image is to a classifier, in the words of the note.
 _KINDS = {
     "test": "of its test split",
@@ -65,6 +65,7 @@ def choose(images: Split, seen: Seen | None, on: str, run: str) -> Chosen:
     if on == "unseen":
         _check_groups(images, seen, kinds, run)
         wanted = ["test", "new"]
+        # A run that kept a test split is not scored on validation images just because DIR lacks it.
         if not np.isin(kinds, wanted).any() and not seen.count("test"):
             on = "val"
     kept = (
@@ -101,8 +102,9 @@ def check_known(seen: Seen | None, on: str, run: str) -> None:
 
 def _kinds(images: Split, seen: Seen) -> NDArray[np.str_]:
     numbers, groups = seen.split_of(images), seen.split_of_group(images)
-    kinds = np.full(len(images), "new", "U5")
+    kinds = np.full(len(images), "new", "U5")  # "group", the longest, has five letters
     kinds[(groups == _TRAIN) | (groups == _VAL)] = "group"
+    # After the groups: of an image that was seen itself, its group says nothing more.
     for number, name in enumerate(SPLITS):
         kinds[numbers == number] = name
     return kinds

@@ -21,6 +21,7 @@ READ = "JPEG, PNG, GIF, BMP, WebP, TIFF, HEIC or AVIF"
 EXTRA = "pip install 'tltoolkit[heif]'"
 # Enough for the list of brands at the start of a HEIC file.
 _START = 512
+# Bytes of an unknown beginning in an error: somebody who knows the format will see it.
 _SHOWN = 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SIGNS = {
@@ -50,6 +51,7 @@ _OTHERS = {
     b"\x1aE\xdf\xa3": "a video",
     b"version https://git-lfs": "a pointer of Git LFS, whose file was not fetched",
 }
+# Brands, as a file of ISO/IEC 14496-12 lists them: still images, and sequences of such.
 _AVIF = {b"avif", b"avis"}
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _SAMPLES = {1: "unsigned", 2: "signed", 3: "float"}
@@ -92,6 +94,7 @@ def _told(start: bytes) -> str:
     for sign, kind in (*_SIGNS.items(), *_OTHERS.items()):
         if start.startswith(sign):
             return kind
+    # A container: what it holds stands behind its size.
     if start.startswith(b"RIFF"):
         return "WebP" if start[8:12] == b"WEBP" else "a video or sound"
     if start[4:8] == b"ftyp":
@@ -103,7 +106,9 @@ def _told(start: bytes) -> str:
 
 def _of_brands(start: bytes) -> str:
     length = int.from_bytes(start[:4], "big")
+    # The four bytes after the first brand are a version.
     brands = {start[8:12], *(start[at : at + 4] for at in range(16, min(length, len(start)), 4))}
+    # AVIF first: its files name mif1, which HEIC files have, too.
     if brands & _AVIF:
         return "AVIF"
     return "HEIC" if brands & _HEIC else "a video"
@@ -138,6 +143,7 @@ def _found(file: IO[bytes], kind: str) -> str | None:
 
 
 def _said(error: Exception) -> str:
+    # Its own text shows a Python object, not a fault.
     if isinstance(error, UnidentifiedImageError):
         return "its header is damaged"
     if isinstance(error, Image.DecompressionBombError):

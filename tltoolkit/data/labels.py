@@ -33,6 +33,7 @@ def numbered(
     if labels.ndim == 1:
         return _single(labels, class_names)
     rows, names = _indicators(labels, class_names)
+    # A single column of ones would be one class, which tells nothing apart.
     one_hot = bool((rows.sum(axis=1) == 1).all()) and rows.shape[1] > 1
     if multi_label is False and not one_hot:
         rule = "rows with a single one each with multi_label=False"
@@ -55,9 +56,11 @@ def _single(labels: NDArray[Any], class_names: Sequence[str] | None) -> tuple[La
     labels = labels.astype(np.int64)
     top = int(labels.max())
     least = int(labels.min())
+    # Counted from 1, as in MATLAB: class 0 would be an output that is never right.
     if class_names is None and least > 0:
         rule = f"class numbers 0..C-1, but 0 is not among them; pass labels - {least}, or texts"
         raise _checks.fail("labels", rule, f"{least}..{top}")
+    # Some number below must be unused; and a stray identifier would make names without end.
     if class_names is None and top >= len(labels):
         raise _checks.fail("labels", "class numbers 0..C-1 without gaps", top)
     names = tuple(map(str, range(top + 1))) if class_names is None else tuple(class_names)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 ALIKE = 4
 # Two hashes that differ in so many bits are equal in one of one more parts of them.
 _PARTS = [(bits[0], len(bits)) for bits in np.array_split(np.arange(64), ALIKE + 1)]
+# The bits of each 16-bit number: np.bitwise_count is quicker, but came with NumPy 2.0.
 _BITS = np.array([number.bit_count() for number in range(2**16)], np.uint8)
 
 
@@ -40,6 +41,7 @@ def _joined(values: NDArray[np.uint64]) -> NDArray[np.int64]:
             place = reached.pop()
             for part, bucket in zip(keys, buckets, strict=True):
                 rest = bucket[part[place]]
+                # What is in a group leaves the bucket, else time grows with the square of a group.
                 rest = bucket[part[place]] = rest[first[rest] < 0]
                 near = rest[_differing(values[rest], values[place]) <= ALIKE]
                 first[near] = start

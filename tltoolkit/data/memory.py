@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import PIL
+import platformdirs
 
 # Verdicts of other rules are forgotten: raise the number when the decoder changes.
 _RULES = f"2, Pillow {PIL.__version__}"
@@ -48,6 +49,7 @@ class Memory:
                     # As one text: piece by piece takes three times as long.
                     file.write(json.dumps({"rules": _RULES, "files": self._known}))
                 os.replace(draft, self._file)
+            # An interrupt too must leave no draft behind.
             except BaseException:
                 os.unlink(draft)
                 raise
@@ -55,15 +57,18 @@ class Memory:
 
 def _cache_file(paths: Sequence[str]) -> str | None:
     """The memory of the data below the folder that all paths share."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    # Without an author, who would be a folder of its own on Windows.
+    cache = platformdirs.user_cache_dir("tltoolkit", appauthor=False)
+    # Without a home folder "~" stays as it is.
     if not paths or not os.path.isabs(cache):
         return None
     try:
         shared = os.path.commonpath([os.path.dirname(path) for path in paths])
     except ValueError:  # several drives
         shared = ""
+    # A path may hold bytes that are no UTF-8.
     key = hashlib.sha256(shared.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return os.path.join(cache, "tltoolkit", "verdicts", f"{key}.json")
+    return os.path.join(cache, "verdicts", f"{key}.json")
 
 
 def _load(path: str | None) -> dict[str, Any]:
@@ -72,6 +77,7 @@ def _load(path: str | None) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
+    # The last is what brackets without end raise.
     except (OSError, ValueError, RecursionError):
         return {}
     known = content.get("files") if isinstance(content, dict) else None

@@ -24,6 +24,7 @@ def remembered(make: Callable[Arguments, ImageData]) -> Callable[Arguments, Imag
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> ImageData:
         data = make(*args, **kwargs)
         bound = signature.bind(*args, **kwargs)
+        # Defaults may change in a later version; this run had these.
         bound.apply_defaults()
         given = dict(list(bound.arguments.items())[1:])
         plain = {name: _plain(value) for name, value in given.items() if _is_plain(value)}
@@ -42,5 +43,7 @@ def _is_plain(value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
+        # A run may be read from another working folder.
         return os.path.abspath(value)
+    # As JSON will give it back.
     return list(value) if isinstance(value, tuple) else value

@@ -24,6 +24,7 @@ def each(
 
     An exception, that of an interrupt too, ends it once the lots that run have ended.
     """
+    # Threads, since Pillow, OpenCV and hashlib let others run while they work.
     pool = ThreadPoolExecutor(os.cpu_count())
 
     def several(lot: list[Item]) -> list[Result]:

@@ -32,6 +32,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     if not profile:
         return image
     colours = _colours(image)
+    # Pillow 13.0 builds no transform for LA ("cannot build transform"), but takes RGBA.
     grey, alpha = colours.split() if colours.mode == "LA" else (colours, None)
     transform = _transform(bytes(profile), grey.mode)
     if transform is None:
@@ -62,6 +63,7 @@ def _transform(profile: bytes, mode: str) -> Any:
         transform = ImageCms.ImageCmsTransform(source, _srgb(), mode, result)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
+    # CMYK is no sRGB, so that its profile always counts.
     return None if mode != "CMYK" and _changes_nothing(transform, mode) else transform
 
 
@@ -71,6 +73,7 @@ def _srgb() -> Any:
 
 
 def _changes_nothing(transform: Any, mode: str) -> bool:
+    # Each 15th from 0 to 255, in all mixtures: 5832 colours.
     levels = np.arange(0, 256, 15).astype(np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3)
     colours = Image.fromarray(levels[None] if mode == "L" else grid)

@@ -38,6 +38,7 @@ class TFRecords:
     def __getitem__(self, index: int) -> bytes:
         """The content of record `index`."""
         number, start, length = self._places[index].tolist()
+        # Opened anew: threads that shared a file would move its place for each other.
         with open(self._paths[number], "rb") as file:
             file.seek(start)
             return file.read(length)
@@ -50,6 +51,7 @@ class TFRecords:
             while start < end:
                 file.seek(start)
                 header = file.read(12)
+                # Of a header cut short, a length that is too large below.
                 length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else end
                 if start + length + 16 > end:
                     raise ValueError(f"{path} is cut off in its record {len(places)}")
@@ -100,6 +102,7 @@ def _parquet_records(path: str) -> Iterator[bytes]:
 
     try:
         with parquet.ParquetFile(path) as file:
+            # Few at a time, since each is a whole encoded image.
             for batch in file.iter_batches(16):
                 yield from (value.as_py() for value in batch["data"])
     except (ArrowException, OSError) as error:
@@ -172,6 +175,7 @@ class Records:
 
 def parse(record: bytes) -> Any:
     """The tf.train.Example in a record."""
+    # Not above: whoever reads no records need not wait for TensorFlow.
     from tensorflow.train import Example
 
     return Example.FromString(record)

@@ -11,16 +11,19 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tltoolkit import _files
 from tltoolkit.data.digests import digests
 from tltoolkit.data.groups import as_bytes
-from tltoolkit.data.images import ImageData, Split
+from tltoolkit.data.images import ImageData
+from tltoolkit.data.split import SPLITS, Split
+from tltoolkit.files import reading
 
+# Of the files; a reader refuses what it does not know.
 FORMAT = 1
 # How the data was made, and a row of 34 bytes for each image, and each group of images.
 ORIGIN, IMAGES = "data.json", "images.npy"
-SPLITS = ("train", "val", "test")
+# Beside the numbers of `SPLITS`.
 NEW = -1
+# NumPy drops zero bytes at the end of S32, but of both sides of a comparison.
 _ROW = np.dtype([("digest", "S32"), ("split", "u1"), ("group", "?")])
 # NumPy's header of these rows takes 192 bytes; a longer one is not ours.
 _HEADER = 1024
@@ -78,6 +81,7 @@ class Seen:
         if earlier is None:
             return self
         rows = _first_of_each(np.concatenate([self.rows, earlier.rows]))
+        # All else is said of the latest data.
         return replace(self, rows=rows, files=self.files and earlier.files)
 
     def count(self, split: str) -> int:
@@ -123,14 +127,14 @@ class Seen:
         Raises:
             FileNotFoundError, ValueError: a file is missing, was changed or is of another form.
         """
-        contents = {name: _files.read(directory / name) for name in cls.FILES}
+        contents = {name: reading.read(directory / name) for name in cls.FILES}
         for name, expected in (hashes or {}).items():
             if name not in contents or hashlib.sha256(contents[name]).hexdigest() != expected:
                 raise ValueError(
                     f"{directory / name} is not the file that was saved: its hash differs"
                 )
         path = directory / ORIGIN
-        about = _files.parse_json(contents[ORIGIN], path)
+        about = reading.parse_json(contents[ORIGIN], path)
         if about.get("format") != FORMAT:
             raise ValueError(f"{path}: format must be {FORMAT}, not {about.get('format')!r}")
         kinds = {"files": bool, "on_bad": str, "duplicates": str, "grouped": bool}
@@ -147,6 +151,7 @@ class Seen:
         known = self.rows[self.rows["group"] == group]
         wanted = np.array(keys, "S32")
         places = np.searchsorted(known["digest"], wanted)
+        # Behind the last row there is none to compare with.
         inside = places < len(known)
         found = np.full(len(wanted), NEW)
         hit = np.flatnonzero(inside)

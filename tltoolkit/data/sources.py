@@ -3,7 +3,6 @@
 import hashlib
 import os
 import stat
-from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -11,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit.data.decoding import decode, jpeg_shape, printable
-from tltoolkit.data.digests import digests
 
 
 class Source(Protocol):
@@ -80,6 +78,7 @@ class Files:
         except OSError:
             return None
         regular = stat.S_ISREG(status.st_mode)
+        # With the limit, since it decides whether the image counts as readable.
         return [status.st_size, status.st_mtime_ns, self.max_pixels] if regular else None
 
     def digest(self, index: int) -> str:
@@ -124,6 +123,7 @@ class Arrays:
 
 def pixel_digest(image: NDArray[np.uint8]) -> str:
     """SHA-256 of shape and pixels, (H, W, C), or (H, W) which is the same as one channel."""
+    # Pixels alone would be those of another shape, too: 2 x 8 black ones, and 4 x 4.
     shape = (*image.shape[:2], image[0, 0].size)
     return hashlib.sha256(repr(shape).encode() + image.tobytes()).hexdigest()
 
@@ -136,19 +136,3 @@ def as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     view = image.view()
     view.setflags(write=False)
     return view
-
-
-def same_content(source: Source, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A group number for each image of `indices`, (N,): equal where the content is equal.
-
-    Groups are numbered in the order in which they first occur. Only images of equal size are
-    read, on all cores; one that cannot be read is a group of its own.
-    """
-    sizes = [source.size(int(index)) for index in indices]
-    frequency = Counter(sizes)
-    frequency[None] = 0
-    shared = [int(i) for i, size in zip(indices, sizes, strict=True) if frequency[size] > 1]
-    content = dict(zip(shared, digests(source, shared), strict=True))
-    groups: dict[object, int] = {}
-    keys = (content.get(index) or index for index in indices.tolist())
-    return np.array([groups.setdefault(key, len(groups)) for key in keys], np.int64)

@@ -43,6 +43,7 @@ class Spool:
         self._starts = array("q", [0])
         self._lock = threading.Lock()
 
+    # When the first comes: a data set that is read in place gets a spool, too, and no file.
     @cached_property
     def _file(self) -> IO[bytes]:
         # No buffer: what does not fit the disk is known at once, and reads see every write.
@@ -76,6 +77,7 @@ class Spool:
                 f"after {len(self)} examples of the stream ({end / 2**30:.2f} GiB) no more can be "
                 f"written to {where}: {error.strerror}; pass `spool_dir`, a folder with more room"
             ) from error
+        # Last: what failed half-way does not count, and the next one is written over it.
         self._starts.append(end)
 
     def size(self, index: int) -> int:
@@ -94,6 +96,7 @@ class Spool:
 
 
 def _write(descriptor: int, content: bytes) -> None:
+    # One call may write a part only: of more than 2 GiB, or of what the disk still takes.
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]

@@ -13,13 +13,14 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tltoolkit import _checks
 from tltoolkit.data.arrays import check_pixels
-from tltoolkit.data.assemble import assemble, check_class_names, check_settings, tidy
+from tltoolkit.data.assemble import assemble, check_arguments, check_class_names, tidy
 from tltoolkit.data.decoding import MAX_PIXELS, from_pillow
 from tltoolkit.data.groups import of_values
-from tltoolkit.data.images import DUPLICATES, ON_BAD, ImageData
+from tltoolkit.data.images import ImageData
 from tltoolkit.data.labels import numbered, several_in_one
 from tltoolkit.data.origin import remembered
 from tltoolkit.data.spool import SPOOL_GB, Spool, SpooledImages
+from tltoolkit.data.terms import FROM_STREAM
 
 # The shape that says "the bytes of an image file".
 _FILE = (0, 0, 0)
@@ -78,11 +79,7 @@ def from_stream(
             not fit `spool_gb`; labels or names as in `from_arrays`.
         OSError: the disk is full.
     """
-    check_settings(val, test, seed)
-    _checks.one_of("on_bad", on_bad, ON_BAD)
-    _checks.one_of("duplicates", duplicates, DUPLICATES)
-    _checks.integer("max_pixels", max_pixels, 1)
-    _checks.one_of("multi_label", multi_label, (None, True, False))
+    check_arguments(FROM_STREAM, locals())
     _check_stream(examples)
     labels = _Labels(class_names, multi_label)
     belongs: list[Any] = []
@@ -118,6 +115,7 @@ def _check_stream(examples: Any) -> None:
     if not (hasattr(examples, "__iter__") or hasattr(examples, "__getitem__")):
         rule = "an iterable of pairs (image, label); a generator function must be called"
         raise TypeError(str(_checks.fail("examples", rule, examples)))
+    # -1 is tf.data.INFINITE_CARDINALITY.
     if hasattr(examples, "cardinality") and int(examples.cardinality()) == -1:
         raise _checks.fail("examples", "finite: dataset.take(n) ends a data set", examples)
 
@@ -199,6 +197,7 @@ class _Labels:
 
     def as_array(self) -> NDArray[Any]:
         """(N,) int64 numbers, (N,) texts or (N, C) uint8 zeros and ones."""
+        # As objects: NumPy's own texts would each take the room of the longest.
         texts = isinstance(self._labels[0], str)
         return np.array(self._labels, object if texts else None)
 

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit import _checks
-from tltoolkit.data import table_file, table_labels
+from tltoolkit.data import listing, table_file, table_labels
 from tltoolkit.data.assemble import (
     SPLIT_NAMES,
-    SPLITS,
     assemble,
-    check_settings,
+    check_arguments,
     encode,
     stated,
     tidy,
@@ -24,13 +23,14 @@ from tltoolkit.data.groups import by_path, of_values
 from tltoolkit.data.images import ImageData
 from tltoolkit.data.origin import remembered
 from tltoolkit.data.sources import Files
+from tltoolkit.data.split import SPLITS
 from tltoolkit.data.table_file import Column
+from tltoolkit.data.terms import FROM_TABLE
 from tltoolkit.data.walk import SUFFIXES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_SHOWN = 50
 # Columns of these names say the split by convention; is_valid is fastai's.
 SPLIT_COLUMNS = ("split", "is_valid")
 
@@ -97,12 +97,7 @@ def from_table(
         ValueError: a missing file, column, image or label, an unknown split, each with its row;
             two columns of one name; a class with fewer than two images; or a wrong argument.
     """
-    check_settings(val, test, seed)
-    _checks.integer("max_pixels", max_pixels, 1)
-    _checks.one_of("multi_label", multi_label, (None, True, False))
-    _checks.one_of("delimiter", delimiter, (None, *table_file.DELIMITERS))
-    _checks.one_of("header", header, (None, True, False))
-    _checks.instance("suffix", suffix, str, "text")
+    check_arguments(FROM_TABLE, locals())
     order = stated(class_names)
     if separator is not None and not (isinstance(separator, str) and separator):
         raise _checks.fail("separator", "text, or None", separator)
@@ -116,6 +111,7 @@ def from_table(
     if not os.path.isdir(folder):
         raise _checks.fail("root", "a folder that exists", str(root))
     paths = [_path(folder, file + suffix) for file in _column(frame, "image", image)]
+    # Here, not in `check`: a wrong `root` or `suffix` misses every file, and can be told at once.
     if on_bad == "error":
         _check_exist(paths)
     names, several = _labels(frame, label, separator, multi_label)
@@ -181,15 +177,13 @@ def _check_exist(paths: Sequence[str]) -> None:
     missing = [(row, path) for row, path in enumerate(paths, 1) if not os.path.exists(path)]
     if not missing:
         return
-    listing = "\n".join(f"  row {row}: {printable(path)}" for row, path in missing[:_SHOWN])
-    if len(missing) > _SHOWN:
-        listing += f"\n  and {len(missing) - _SHOWN} more"
+    found = [f"row {row}: {printable(path)}" for row, path in missing]
     first = missing[0][1]
     suffix = next((end for end in sorted(SUFFIXES) if os.path.exists(first + end)), None)
     advice = "" if suffix is None else f"\nwith suffix={suffix!r} the first of them does"
     raise ValueError(
         f"{len(missing)} of {len(paths)} images of the table do not exist (row 1 is the first "
-        f"below the header):\n{listing}{advice}"
+        f"below the header):\n{listing.lines(found)}{advice}"
     )
 
 
@@ -205,6 +199,7 @@ def _splits(frame: "pd.DataFrame", column: Column | None) -> NDArray[np.int64]:
             )
         return np.zeros(len(frame), np.int64)
     cells = _column(frame, "split", column)
+    # What fastai's is_valid says, whatever the column is called.
     if all(cell.strip().casefold() in table_labels.YES_OR_NO for cell in cells):
         return np.array(table_labels.yes_or_no(str(column), cells)) * np.int64(SPLITS.index("val"))
     rule = "train, val or test, or zeros and ones for val"

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tltoolkit import _checks
+from tltoolkit.data.terms import DELIMITERS
 from tltoolkit.data.walk import SUFFIXES
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 Column = str | int
 # The columns that `from_table` looks for, and finds by place in a file without a header.
 USUAL = ("path", "label")
-# White space, as in the list files of ImageNet, is the last that is tried: paths may hold blanks.
-DELIMITERS = (",", ";", "\t", " ")
 _LOOKED_AT = 50  # rows that tell the delimiter; more would only cost time
 
 

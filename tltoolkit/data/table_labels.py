@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tltoolkit.data import listing
 from tltoolkit.data.assemble import tidy
 
 # What tables hold in columns that say yes or no; case does not matter.
@@ -95,13 +96,8 @@ def check_filled(argument: str, column: str, cells: Sequence[Any], advice: str =
     if empty:
         raise ValueError(
             f"no {argument} in column {column!r} of {len(empty)} rows (1 is the first below the "
-            f"header): {shown(empty)}{advice}"
+            f"header): {listing.row(empty)}{advice}"
         )
-
-
-def shown(rows: Sequence[int], most: int = 50) -> str:
-    """The first row numbers; an error with thousands would not be read."""
-    return ", ".join(map(str, rows[:most])) + (", ..." if len(rows) > most else "")
 
 
 def _lists(cells: Sequence[Any]) -> list[list[str]] | None:
@@ -116,6 +112,7 @@ def _lists(cells: Sequence[Any]) -> list[list[str]] | None:
 def _parsed(cell: Any) -> Any:
     if isinstance(cell, str) and cell.strip()[:1] == "[" and cell.strip()[-1:] == "]":
         try:
+            # Not eval: a table may come from anywhere.
             return ast.literal_eval(cell.strip())
         except (ValueError, SyntaxError):
             return None
@@ -135,6 +132,6 @@ def _checked(column: str, names: Names, multi_label: bool) -> Names:
         if several:
             raise ValueError(
                 f"several labels in column {column!r} of {len(several)} rows (1 is the first below "
-                f"the header): {shown(several)}; multi_label=True takes them"
+                f"the header): {listing.row(several)}; multi_label=True takes them"
             )
     return names

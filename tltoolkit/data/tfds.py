@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tltoolkit import _checks
-from tltoolkit.data.assemble import SPLIT_NAMES, SPLITS, assemble, check_settings, encode, tidy
+from tltoolkit.data.assemble import SPLIT_NAMES, assemble, check_arguments, encode, tidy
 from tltoolkit.data.decoding import MAX_PIXELS
 from tltoolkit.data.images import ImageData
 from tltoolkit.data.origin import remembered
 from tltoolkit.data.records import Reader, Records, TFRecords, feature_bytes, parse, spooled
 from tltoolkit.data.sources import Files, Source
+from tltoolkit.data.split import SPLITS
 from tltoolkit.data.spool import SPOOL_GB, Spool
+from tltoolkit.data.terms import FROM_TFDS
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,18 +67,20 @@ def from_tfds(
             or 16-bit image and classes, or a wrong argument.
         ImportError: the package that reads the file format is missing.
     """
-    check_settings(val, test, seed)
-    _checks.integer("max_pixels", max_pixels, 1)
+    check_arguments(FROM_TFDS, locals())
     builder = _builder(name_or_builder, data_dir, download)
     image, label = _features(builder, image, label)
     class_names, multi_label = _classes(builder, label)
     skipped: Counter[str] = Counter()
     splits = _splits(builder, skipped)
+    # One spool for all splits, so that `spool_gb` limits their sum.
     readers = _readers(builder, list(splits), Spool(spool_gb, spool_dir))
     found = [item for split in splits for item in _items(builder, readers, split, image, label)]
+    # -1 is a label that the data set hides; where several are possible, none is a label too.
     items = [item for item in found if min(item.classes, default=0) >= 0]
     skipped["without a label"] = len(found) - len(items)
     split_numbers = np.array([splits[item.split] for item in items], np.int64)
+    # Only those: a class that no image shows could not be learned.
     trained = {number for item in items if splits[item.split] == 0 for number in item.classes}
     labels, used_names = encode(
         [[class_names[number] for number in item.classes] for item in items],
@@ -124,6 +128,7 @@ def _builder(name_or_builder: Any, data_dir: str | os.PathLike[str] | None, down
         if data_dir is not None:
             raise ValueError("`data_dir` goes with a name; a builder has a folder already")
         builder = name_or_builder
+    # It reads the folder as it is: there is nothing to prepare.
     if isinstance(builder, tfds.ImageFolder):
         return builder
     if download:
@@ -158,6 +163,7 @@ def _classes(builder: Any, label: str) -> tuple[tuple[str, ...], bool]:
     if not isinstance(kind, tfds.features.ClassLabel):
         raise _checks.fail("label", "a feature of classes (ClassLabel)", feature)
     names = [kind.int2str(number) for number in range(kind.num_classes)]
+    # Reports name files by class.
     return tuple(tidy(name.strip("/").replace("/", "_")) for name in names), several
 
 
@@ -221,6 +227,7 @@ def _record_items(reader: Reader, split: str, image: str, label: str) -> Iterato
 def _folder_items(builder: Any, split: str, image: str, label: str) -> Iterator[_Item]:
     import tensorflow_datasets as tfds
 
+    # The path is all that is wanted, and comes beside the bytes of the file.
     decoders = {image: tfds.decode.SkipDecoding()}
     for example in tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders)):
         path = os.path.abspath(os.fsdecode(example[f"{image}/filename"]))

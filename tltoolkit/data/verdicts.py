@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 from tltoolkit.data import looks
 from tltoolkit.data.decoding import OVERSAMPLING, ImageError
 from tltoolkit.data.digests import remembered
-from tltoolkit.data.images import Split
 from tltoolkit.data.memory import Memory
 from tltoolkit.data.parallel import each
+from tltoolkit.data.split import Split
 
 
 class Verdict(NamedTuple):
     """What decoding an image told; `reason` is set if it cannot be read, the rest if it can."""
 
+    # First, since `digests.remembered` reads it behind the stamp in what is kept of a file.
     digest: str = ""
     reason: str | None = None
     height: int = 0
@@ -30,6 +31,7 @@ def inspect(splits: Sequence[Split], *, hashes: bool) -> list[list[Verdict]]:
     Shows its progress on a terminal. Verdicts on files are remembered, also when interrupted.
     """
     memory = Memory([path for split in splits for path in split.paths if path is not None])
+    # Made as they are taken: of a million images the list alone would be 100 MB.
     jobs = ((split, i) for split in splits for i in range(len(split)))
     total = sum(map(len, splits))
     try:
@@ -73,6 +75,7 @@ def _judge(split: Split, i: int, hashes: bool, digest: str | None) -> tuple[Verd
         # A JPEG that is damaged is refused at reduced scale too.
         image = split.image(i, looks.SIDE)
         height, width = image.shape[:2]
+        # Only then can it have been decoded at reduced scale.
         if min(height, width) >= OVERSAMPLING * looks.SIDE and hasattr(source, "jpeg_shape"):
             height, width = source.jpeg_shape(index) or (height, width)
         digest = digest or source.digest(index)
@@ -82,10 +85,12 @@ def _judge(split: Split, i: int, hashes: bool, digest: str | None) -> tuple[Verd
         return Verdict(reason=error.strerror or str(error)), False
     levels = looks.grey(image)
     hashed = looks.perceptual_hash(levels) if hashes else ""
+    # More digits would only lengthen the file of the memory.
     figures = (round(figure, 4) for figure in looks.look(levels))
     return Verdict(digest, None, height, width, hashed, *figures), True
 
 
 def _lasts(cause: BaseException | None) -> bool:
     """Whether an image that is unreadable now will be so tomorrow."""
+    # A package can be installed, and a disk, a network or a permission come back.
     return not isinstance(cause, ImportError) and getattr(cause, "errno", None) is None

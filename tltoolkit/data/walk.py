@@ -14,14 +14,15 @@ _LITTER = {
     "recycler",
     "system volume information",
     "__macosx",
-    "icon\r",
-    "lost+found",
-    "@eadir",
+    "icon\r",  # macOS has it for a folder with an icon of its own
+    "lost+found",  # of ext4, at the top of a disk
+    "@eadir",  # this and the next ones are of Synology's and QNAP's disks
     "#recycle",
     "#snapshot",
     "@recycle",
     "@recently-snapshot",
 }
+# What a file of the formats of `kinds` is called; folders of such names are no folders of images.
 SUFFIXES = {
     ".jpg",
     ".jpeg",
@@ -64,6 +65,7 @@ def files(
     """
     status = os.stat(folder)
     identity = (status.st_dev, status.st_ino)
+    # Only of the folders above: two links to one folder are no loop.
     # Some file systems of Windows number nothing, and have no links either.
     if status.st_ino and identity in above:
         skipped["link loop"] += 1

@@ -11,7 +11,7 @@ from tltoolkit.evaluation.counts import ratio
 from tltoolkit.evaluation.inputs import FloatArray, IntArray
 from tltoolkit.evaluation.scores import counts_by_threshold
 
-N_BINS = 15
+N_BINS = 15  # those of Guo et al., so that figures compare with published ones
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +33,7 @@ class Reliability:
     @property
     def ece(self) -> float:
         """Expected calibration error, 0..1: the mean gap, weighted by the bins' counts."""
+        # An empty bin has a NaN, which a weight of 0 would not take out of the sum.
         gap = np.nan_to_num(np.abs(self.accuracy - self.confidence))
         return float(ratio((gap * self.count).sum(), self.count.sum()))
 
@@ -46,6 +47,7 @@ class Reliability:
 def bin_numbers(confidence: FloatArray, n_bins: int) -> IntArray:
     """(N,) bin of each value in 0..1, the bins being (0, 1/B], (1/B, 2/B], ..."""
     edges = np.linspace(0, 1, n_bins + 1)
+    # Inner borders alone: 1.0005, which the check of the inputs lets pass, is in the last bin.
     return np.searchsorted(edges[1:-1], confidence, side="left")
 
 
@@ -98,6 +100,7 @@ class CoverageCurve:
         if not len(reached):
             best = self.accuracy.max()
             raise ValueError(f"no confidence gives accuracy {accuracy:g}; the best is {best:.4f}")
+        # The last one answers most; that accuracy was lower in between does not matter.
         at = reached[-1]
         # Halfway to the next confidence, so that rounding cannot move a row across.
         last = at + 1 == len(self.thresholds)

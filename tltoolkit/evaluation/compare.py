@@ -1,7 +1,6 @@
 """Whether one model beats another on the same rows, or is only luckier."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +19,7 @@ from tltoolkit.evaluation.intervals import (
     row_values,
 )
 from tltoolkit.evaluation.notes import FEW_ROWS
-
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.report import Report
+from tltoolkit.evaluation.report import Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +66,8 @@ class Comparison:
 
 
 def compare(
-    report_a: "Report",
-    report_b: "Report",
+    report_a: Report,
+    report_b: Report,
     metric: str = "accuracy",
     *,
     level: float = 0.95,
@@ -131,7 +128,7 @@ def compare(
     )
 
 
-def _same_answered(a: "Report", b: "Report") -> bool:
+def _same_answered(a: Report, b: Report) -> bool:
     """Whether the decisions of two reports, if any, leave out the same rows."""
     if a.answered is None and b.answered is None:
         return True
@@ -144,15 +141,15 @@ def mcnemar(right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_]) -> f
     from scipy.stats import binomtest
 
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    # No row tells the two apart; SciPy refuses to test nothing.
     if only_a + only_b == 0:
         return 1.0
     return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
 
 
-def _bootstrap_differences(
-    a: "Report", b: "Report", metric: str, draws: int, seed: int
-) -> FloatArray:
+def _bootstrap_differences(a: Report, b: Report, metric: str, draws: int, seed: int) -> FloatArray:
     plan_a = Bootstrap(report=a, draws=draws, seed=seed)
+    # Both counts from one draw of rows; two bootstraps over their own cells would not share it.
     if metric in COUNT_FIGURES and not a.multi_label:
         predictions = [a.rows.predicted, b.rows.predicted]
         counts = draw_counts(a.labels, predictions, len(a.class_names), plan_a)
@@ -162,7 +159,7 @@ def _bootstrap_differences(
 
 
 def _permutation_p(
-    a: "Report", b: "Report", metric: str, observed: float, draws: int, seed: int
+    a: Report, b: Report, metric: str, observed: float, draws: int, seed: int
 ) -> float:
     if np.isnan(observed):
         return float("nan")
@@ -175,11 +172,12 @@ def _permutation_p(
         differences = _swapped_reports(a, b, metric, draws, rng)
     # The slack keeps permutations that tie with the observed difference despite rounding.
     as_large = np.count_nonzero(np.abs(differences) >= abs(observed) - 1e-12)
+    # What was observed is one of the permutations, so that no p-value is 0.
     return (1 + as_large) / (1 + draws)
 
 
 def _swapped_means(
-    a: "Report", b: "Report", metric: str, draws: int, rng: np.random.Generator
+    a: Report, b: Report, metric: str, draws: int, rng: np.random.Generator
 ) -> FloatArray:
     per_row = row_values(b, metric) - row_values(a, metric)
     signs = (
@@ -190,13 +188,14 @@ def _swapped_means(
 
 
 def _swapped_counts(
-    a: "Report", b: "Report", metric: str, draws: int, rng: np.random.Generator
+    a: Report, b: Report, metric: str, draws: int, rng: np.random.Generator
 ) -> FloatArray:
     n_classes, n = len(a.class_names), len(a.labels)
     columns = [a.labels, a.rows.predicted, b.rows.predicted]
     (truth, given_a, given_b), sizes = joint_cells(columns, n_classes)
     differences = []
     for part in chunks(draws, len(sizes)):
+        # Rows with the same three labels are alike: only how many of them swap matters.
         swapped = rng.binomial(sizes, 0.5, (part.stop - part.start, len(sizes)))
         values = []
         for stay, go in ((sizes - swapped, swapped), (swapped, sizes - swapped)):
@@ -208,7 +207,7 @@ def _swapped_counts(
 
 
 def _swapped_reports(
-    a: "Report", b: "Report", metric: str, draws: int, rng: np.random.Generator
+    a: Report, b: Report, metric: str, draws: int, rng: np.random.Generator
 ) -> FloatArray:
     differences = np.empty(draws)
     for i in range(draws):
@@ -217,8 +216,9 @@ def _swapped_reports(
     return differences
 
 
-def _mixed(base: "Report", other: "Report", swap: npt.NDArray[np.bool_]) -> "Report":
+def _mixed(base: Report, other: Report, swap: npt.NDArray[np.bool_]) -> Report:
     rows = swap if base.multi_label else swap[:, 0]
+    # Swapped too, not found anew: thresholds may have given them.
     decided = np.where(rows, other.rows.predicted, base.rows.predicted)
     prob = np.where(swap, other.probabilities, base.probabilities)
     return replace(base, probabilities=prob, decided=decided)

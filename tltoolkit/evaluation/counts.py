@@ -14,6 +14,7 @@ def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> FloatArray:
     """numerator / denominator, NaN where the denominator is 0."""
     top, bottom = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
     quotient = np.full(top.shape, np.nan)
+    # Left out by `where`, zeros raise no warning, which a caller's filter may make an error.
     np.divide(top, bottom, out=quotient, where=bottom != 0)
     return quotient
 
@@ -67,6 +68,7 @@ class Counts:
 
     def fbeta(self, beta: float = 1.0) -> FloatArray:
         """F-beta, 0..1: recall counts `beta` times as much as precision."""
+        # From counts: an undefined precision would make a NaN of what is 0 where nothing was found.
         weighted = beta**2 * self.support + self.predicted
         return ratio((1 + beta**2) * self.true_positives, weighted)
 
@@ -124,6 +126,7 @@ class Counts:
     @property
     def mcc(self) -> FloatArray:
         """Matthews correlation (Gorodkin 2004), -1..1, where every row has one label."""
+        # As floats: the product of the spreads grows like n^4, beyond int64 from 55,000 rows.
         right, n = self.true_positives.sum(axis=-1).astype(float), float(self.rows)
         chance = (self.support * self.predicted.astype(float)).sum(axis=-1)
         spread_true = n**2 - (self.support.astype(float) ** 2).sum(axis=-1)
@@ -142,6 +145,7 @@ def confusion_matrix(y_true: IntArray, y_pred: IntArray, n_classes: int) -> npt.
     """(C, C) counts; rows are true classes, columns predicted ones."""
     cells = y_true * n_classes + y_pred
     counts = np.bincount(cells, minlength=n_classes**2)
+    # bincount gives the platform's integers, which need not have 64 bits.
     return counts.reshape(n_classes, n_classes).astype(np.int64, copy=False)
 
 

@@ -1,36 +1,19 @@
 """A report of answers: what a decision makes of probabilities, with the raw figures beside."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tltoolkit._checks import fail
-from tltoolkit.evaluation.decision import Answers
-from tltoolkit.evaluation.inputs import FloatArray
+from tltoolkit.evaluation.decision import Decides
+from tltoolkit.evaluation.results import Image, Results
 
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.report import Image, Report
-
-
-class Decides(Protocol):
-    """What stands between probabilities and answers, such as a `Decision`."""
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether an image may have several labels."""
-        ...
-
-    def decide(self, prob: FloatArray) -> Answers:
-        """Answers to (N, C) probabilities."""
-        ...
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        ...
+_SHOWN = 5  # names in a sentence: with a thousand classes it must stay one
+_R = TypeVar("_R", bound=Results)  # a report comes out as what it went in
 
 
-def decided(report: "Report", decision: Decides) -> "Report":
+def decided(report: _R, decision: Decides) -> _R:
     """The report of the answers that a decision gives to the rows of a raw report."""
     if report.raw is not None:
         rule = "given to the raw report, `report.raw`: this one has been decided already"
@@ -53,11 +36,11 @@ def decided(report: "Report", decision: Decides) -> "Report":
     )
 
 
-def _of_rows(image: "Image", rows: Any) -> "Image":
+def _of_rows(image: Image, rows: Any) -> Image:
     return lambda i: image(int(rows[i]))
 
 
-def words(report: "Report") -> tuple[str, ...]:
+def words(report: Results) -> tuple[str, ...]:
     """What was decided and how many rows were answered, in sentences; none for a raw report."""
     if report.raw is None or report.decision is None:
         return ()
@@ -72,12 +55,14 @@ def words(report: "Report") -> tuple[str, ...]:
     else:
         said = f"The classifier abstains from all {asked:,} images: there is no answer to score."
     unanswered = (report.raw.support > 0) & (report.support == 0)
+    # Where nothing is answered, the sentence before says so of all classes.
     names = [report.class_names[c] for c in np.flatnonzero(unanswered)] if n else []
-    none = (f"Not one image answered: {', '.join(names[:5])}{' ...' * (len(names) > 5)}.",)
+    shown = ", ".join(names[:_SHOWN]) + " ..." * (len(names) > _SHOWN)
+    none = (f"Not one image answered: {shown}.",)
     return (f"Decided by {rule_text(report)}.", said, *(none if names else ()))
 
 
-def rule_text(report: "Report") -> str:
+def rule_text(report: Results) -> str:
     """A decision in words."""
     told = report.decision.to_dict() if report.decision is not None else {}
     parts = []
@@ -85,16 +70,19 @@ def rule_text(report: "Report") -> str:
         parts.append(f"temperature {told['temperature']['value']:.4g}")
     if told.get("prior"):
         shares = zip(report.class_names, told["prior"]["wanted"], strict=True)
-        parts.append("class shares " + _listed([f"{name} {share:.3g}" for name, share in shares]))
+        texts = listed([f"{name} {share:.3g}" for name, share in shares])
+        parts.append(f"class shares ({texts})")
     if told.get("thresholds"):
         values = zip(report.class_names, told["thresholds"]["values"], strict=True)
-        parts.append("thresholds " + _listed([f"{name} {value:.3g}" for name, value in values]))
+        texts = listed([f"{name} {value:.3g}" for name, value in values])
+        parts.append(f"thresholds ({texts})")
     if told.get("abstention"):
         parts.append(f"abstention below {told['abstention']['threshold']:.4g}")
     usual = "0.5 for each class" if report.multi_label else "the highest probability"
     return ", ".join(parts) or usual
 
 
-def _listed(items: list[str]) -> str:
-    more = f" and {len(items) - 5} more" if len(items) > 5 else ""
-    return "(" + ", ".join(items[:5]) + more + ")"
+def listed(items: list[str]) -> str:
+    """The first few of some texts, and how many more there are."""
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(items[:_SHOWN]) + more

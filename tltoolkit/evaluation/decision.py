@@ -1,7 +1,7 @@
 """What stands between probabilities and an answer: kept with a model, applied by its predictor."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,23 @@ class Answers(NamedTuple):
     probabilities: FloatArray
     confidence: FloatArray
     abstained: npt.NDArray[np.bool_]
+
+
+class Decides(Protocol):
+    """What stands between probabilities and answers, such as a `Decision`."""
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels."""
+        ...
+
+    def decide(self, prob: FloatArray) -> Answers:
+        """Answers to (N, C) probabilities."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +63,7 @@ class Decision:
 
     def decide(self, prob: FloatArray) -> Answers:
         """Answers to (N, C) probabilities."""
+        # First: thresholds and abstention were chosen on probabilities at this temperature.
         if self.temperature is not None:
             prob = self.temperature.apply(prob)
         if self.thresholds is not None:

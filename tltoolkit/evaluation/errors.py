@@ -1,15 +1,12 @@
 """The rows behind the figures: what is confused, what went wrong, whose label may be wrong."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tltoolkit._checks import integer
 from tltoolkit.evaluation.inputs import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.report import Report
+from tltoolkit.evaluation.results import Results
 
 GOOD = 0.8  # precision or recall from which the plain-word reading calls a class found or trusted
 
@@ -57,7 +54,7 @@ class RowResult:
         return f"{self.name}: {given}, loss {self.loss:.2f}"
 
 
-def row_result(report: "Report", row: int) -> RowResult:
+def row_result(report: Results, row: int) -> RowResult:
     """The result of one row."""
     return RowResult(
         row=int(row),
@@ -69,14 +66,14 @@ def row_result(report: "Report", row: int) -> RowResult:
     )
 
 
-def top_losses(report: "Report", k: int) -> list[RowResult]:
+def top_losses(report: Results, k: int = 20) -> list[RowResult]:
     """The `k` rows of the highest loss, highest first; equal ones in row order."""
     integer("k", k, 1)
     worst = np.argsort(-report.rows.loss, kind="stable")[:k]
     return [row_result(report, row) for row in worst]
 
 
-def most_confused(report: "Report", k: int) -> list[ConfusedPair]:
+def most_confused(report: Results, k: int = 10) -> list[ConfusedPair]:
     """The `k` pairs (true class, class taken for) of the most rows.
 
     For multi-label a pair counts the rows that miss the one and wrongly carry the other.
@@ -85,6 +82,7 @@ def most_confused(report: "Report", k: int) -> list[ConfusedPair]:
     if report.multi_label:
         given = report.rows.predicted > 0
         missed, wrong = (report.labels > 0) & ~given, given & (report.labels == 0)
+        # As floats, whose product BLAS computes; counts stay exact up to 2^53.
         pairs = (missed.T.astype(np.float64) @ wrong.astype(np.float64)).astype(np.int64)
     else:
         pairs = report.confusion.copy()
@@ -103,13 +101,13 @@ def most_confused(report: "Report", k: int) -> list[ConfusedPair]:
     ]
 
 
-def readings(report: "Report") -> tuple[str, ...]:
+def readings(report: Results) -> tuple[str, ...]:
     """What precision and recall of each class mean, in plain words."""
     asked = report.support if report.raw is None else report.raw.support
     return tuple(map(_reading, report.precision, report.recall, asked))
 
 
-def label_issues(report: "Report") -> list[RowResult]:
+def label_issues(report: Results) -> list[RowResult]:
     """Rows whose label may be wrong, the most doubtful first.
 
     Confident learning (Northcutt et al. 2021): a row is a candidate if another class' probability
@@ -122,6 +120,7 @@ def label_issues(report: "Report") -> list[RowResult]:
             _doubt(report.labels[:, c], np.stack([1 - prob, prob], axis=1))
             for c, prob in enumerate(report.probabilities.T)
         ]
+        # Each class is a question of its own; a row is as doubtful as its most doubtful label.
         doubt = np.max(both, axis=0)
     else:
         doubt = _doubt(report.labels, report.probabilities)
@@ -129,7 +128,7 @@ def label_issues(report: "Report") -> list[RowResult]:
     return [row_result(report, row) for row in rows]
 
 
-def count_label_issues(report: "Report") -> int:
+def count_label_issues(report: Results) -> int:
     """An estimate by cleanlab of how many labels are wrong; one label per row.
 
     Raises:
@@ -151,6 +150,7 @@ def _doubt(labels: IntArray, prob: FloatArray) -> FloatArray:
     n, n_classes = prob.shape
     usual = np.full(n_classes, np.inf)  # a class without rows is never a candidate
     for c in np.unique(labels):
+        # float32 would lose digits in a sum of many rows.
         usual[c] = prob[labels == c, c].mean(dtype=np.float64)
     confident = np.where(prob >= usual, prob, -np.inf)
     best = confident.argmax(axis=1)
@@ -168,7 +168,7 @@ def _reading(precision: float, recall: float, asked: int) -> str:
     return "trusted but often missed" if trusted else "not handled"
 
 
-def _label_text(report: "Report", label: IntArray) -> str:
+def _label_text(report: Results, label: IntArray) -> str:
     if not report.multi_label:
         return report.class_names[int(label)]
     return " + ".join(report.class_names[c] for c in np.flatnonzero(label)) or "none"

@@ -28,9 +28,12 @@ from tltoolkit.evaluation.rows import (
     single_label_rows,
 )
 
+# The figures of a class, in the order in which a reader meets them.
 AVERAGED = ("precision", "recall", "specificity", "f1", "average_precision", "roc_auc")
+ONE_LABEL_ONLY = ("balanced_accuracy", "mcc", "kappa")  # no counterpart for multi-label
 
 
+# No equality: arrays have no single truth. No repr: it would print them all.
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Figures:
     """Labels and probabilities of N rows and C classes, and their figures.
@@ -67,6 +70,7 @@ class Figures:
         """Counts per class, from which precision, recall and F1 follow."""
         if self.multi_label:
             return counts_of_indicators(self.labels, self.rows.predicted)
+        # Both are asked for in every report: the pass over the rows is made once.
         return counts_of_confusion(self.confusion)
 
     @cached_property
@@ -227,6 +231,7 @@ class Figures:
     def in_top_5(self) -> FloatArray:
         """(N,) 1.0 where the true class is among the 5 most probable; NaN up to 5 classes."""
         if self.multi_label or len(self.class_names) <= 5:
+            # Its mean, and that of each bootstrap draw, is then NaN without a case of its own.
             return np.full(len(self.labels), np.nan)
         return (self._ranks < 5).astype(float)
 
@@ -240,6 +245,7 @@ class Figures:
 
     def _micro(self, figure: str) -> float:
         if figure in ("roc_auc", "average_precision"):
+            # Pooled, every class of every row is a row of one question.
             truth = np.stack([self.is_class(c) for c in range(len(self.class_names))], axis=1)
             auc, ap = scores.ranking_figures(
                 truth.reshape(-1, 1), self.probabilities.reshape(-1, 1)

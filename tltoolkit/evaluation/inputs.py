@@ -37,6 +37,7 @@ def check_predictions(
         ValueError: for anything else, naming the rule that was broken.
     """
     labels, prob = np.asarray(y_true), _as_floats(y_prob)
+    # Keras hands out one label per row in a column of its own.
     if labels.ndim == 2 and labels.shape[1] == 1 and not multi_label:
         labels = labels[:, 0]
     several = labels.ndim == 2 if multi_label is None else multi_label
@@ -65,6 +66,7 @@ def check_integer_labels(labels: IntArray, n_classes: int) -> IntArray:
             "and several labels per image need multi_label=True",
             labels.shape,
         )
+    # Whole floats are taken: tables and Keras hand labels out like that.
     kind = labels.dtype.kind
     if kind not in "iubf" or (kind == "f" and (labels % 1 != 0).any()):
         raise fail("y_true", "integers 0..C-1", labels)
@@ -91,6 +93,7 @@ def _as_floats(y_prob: npt.ArrayLike) -> FloatArray:
     prob = np.asarray(y_prob)
     if prob.ndim not in (1, 2):
         raise fail("y_prob", "of shape (N, C), or (N,) for two classes", prob.shape)
+    # Kept as they are: a copy as float64 doubles the memory. float16 cannot add up to 1.
     if prob.dtype in (np.float32, np.float64):
         return prob
     try:
@@ -112,6 +115,7 @@ def _check_range(prob: FloatArray) -> FloatArray:
     sums = np.empty(len(prob))
     for rows in chunks(*prob.shape):
         part = prob[rows]
+        # A NaN comes out of both, so that good rows need no array of booleans.
         low, high = part.min(), part.max()
         if not np.isfinite(low) or not np.isfinite(high):
             row = rows.start + int(np.flatnonzero(~np.isfinite(part).all(axis=1))[0])

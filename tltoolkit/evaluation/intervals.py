@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +17,10 @@ import numpy.typing as npt
 from tltoolkit._checks import one_of
 from tltoolkit.evaluation.calibration import N_BINS, bin_numbers
 from tltoolkit.evaluation.counts import Counts, mean_of_defined, ratio
+from tltoolkit.evaluation.figures import ONE_LABEL_ONLY, Figures
 from tltoolkit.evaluation.inputs import FloatArray, IntArray, chunks
 
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.report import Report
-
+# They follow from labels alone: drawn by cells of the confusion matrix, whatever N is.
 COUNT_FIGURES = (
     "accuracy",
     "balanced_accuracy",
@@ -34,8 +32,11 @@ COUNT_FIGURES = (
     "mcc",
     "kappa",
 )
+# Means over the rows: one product with the weights of all draws.
 ROW_FIGURES = ("accuracy", "top_5_accuracy", "log_loss", "brier")
+# They need the order of the rows in every draw: by far the slowest.
 RANKING_FIGURES = ("roc_auc_macro", "average_precision_macro")
+# Sums by bin, and the bin of a row is the same in every draw.
 CALIBRATION_FIGURES = ("ece", "mce")
 FIGURES = tuple(dict.fromkeys(COUNT_FIGURES + ROW_FIGURES + RANKING_FIGURES + CALIBRATION_FIGURES))
 
@@ -48,7 +49,7 @@ class Bootstrap:
     but the figures of COUNT_FIGURES.
     """
 
-    report: "Report"
+    report: Figures
     draws: int = 1000
     seed: int = 0
 
@@ -57,8 +58,9 @@ class Bootstrap:
         one_of("name", name, FIGURES)
         if not len(self.report.labels):
             return np.full(self.draws, np.nan)
-        if self.report.multi_label and name in ("balanced_accuracy", "mcc", "kappa"):
+        if self.report.multi_label and name in ONE_LABEL_ONLY:
             return np.full(self.draws, np.nan)
+        # There accuracy is of whole rows, of which counts per class know nothing.
         exact_match = self.report.multi_label and name == "accuracy"
         if name in COUNT_FIGURES and not exact_match:
             return np.asarray(getattr(self._counts, name))
@@ -78,6 +80,7 @@ class Bootstrap:
         return float(low), float(high)
 
     def _weights(self) -> Iterator[npt.NDArray[np.uint8]]:
+        # Drawn anew by each kind: kept, 1,000 draws of a million rows would fill 1 GB.
         return row_weights(len(self.report.labels), self.draws, self.seed)
 
     @cached_property
@@ -87,6 +90,7 @@ class Bootstrap:
             predicted = [report.rows.predicted]
             return draw_counts(report.labels, predicted, len(report.class_names), self)[0]
         given, truth = report.rows.predicted > 0, report.labels > 0
+        # As float32, which BLAS multiplies; sums are exact up to 16 million rows.
         columns = np.concatenate([given & truth, given, truth], axis=1).astype(np.float32)
         sums = np.concatenate([w.T.astype(np.float32) @ columns for w in self._weights()])
         parts = np.split(sums.astype(np.int64), 3, axis=1)
@@ -118,11 +122,12 @@ class Bootstrap:
         columns = _calibration_columns(self.report)
         sums = np.concatenate([columns @ w.astype(float) for w in self._weights()], axis=1)
         gaps, counts = np.abs(sums[:N_BINS]), sums[N_BINS:]
+        # Every draw has rows, so that no column is all NaN.
         largest = np.nanmax(ratio(gaps, counts), axis=0)
         return np.stack([gaps.sum(axis=0) / counts.sum(axis=0), largest])
 
 
-def row_values(report: "Report", name: str) -> FloatArray:
+def row_values(report: Figures, name: str) -> FloatArray:
     """(N,) values whose mean is one of ROW_FIGURES; NaN where that is undefined."""
     if name == "top_5_accuracy":
         return report.in_top_5
@@ -188,11 +193,12 @@ def _sum_by(weights: IntArray, key: IntArray, n_classes: int) -> IntArray:
     if len(key):
         order = np.argsort(key, kind="stable")
         present, starts = np.unique(key[order], return_index=True)
+        # Over sorted cells, since bincount takes the weights of one draw at a time.
         sums[:, present] = np.add.reduceat(weights[:, order], starts, axis=1)
     return sums
 
 
-def _calibration_columns(report: "Report") -> FloatArray:
+def _calibration_columns(report: Figures) -> FloatArray:
     """(2 * bins, N): what each row adds to the gap and to the count of each bin."""
     n = len(report.labels)
     if report.multi_label:
@@ -239,6 +245,7 @@ class _RankedClass:
         draws = weights.shape[1]
         if not len(self.positives):
             return np.full((2, draws), np.nan)
+        # One place more: nothing lies above the first row.
         above = np.zeros((len(self.order) + 1, draws), np.int32)
         np.cumsum(weights[self.order], axis=0, dtype=np.int32, out=above[1:])
         hits = np.cumsum(weights[self.positives], axis=0, dtype=np.int32)[self.last]

@@ -1,41 +1,26 @@
 """What a reader must know beside the figures: which are undefined and why, which rest on little."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
-from tltoolkit.evaluation.decided import words
-
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.report import Report
+from tltoolkit.evaluation.decided import listed, words
+from tltoolkit.evaluation.figures import AVERAGED, ONE_LABEL_ONLY
+from tltoolkit.evaluation.intervals import FIGURES
+from tltoolkit.evaluation.results import Results
 
 FEW_ROWS = 200  # below this the 95 % interval of an accuracy can be 14 points wide and more
-FEW_OF_A_CLASS = 10
-_SHOWN = 5
+FEW_OF_A_CLASS = 10  # below this one image moves the recall by more than ten points
 _UNANSWERED = "no image of the class was answered"
 
-_ONE_LABEL_ONLY = ("balanced_accuracy", "mcc", "kappa")
-_SCALARS = (
-    "accuracy",
-    "top_5_accuracy",
-    "f1_micro",
-    "f1_weighted",
-    "log_loss",
-    "brier",
-    "ece",
-    "mce",
-)
-_PER_CLASS = ("precision", "recall", "specificity", "f1", "average_precision", "roc_auc")
 _MEANS = ("precision_macro", "recall_macro", "f1_macro", "average_precision_macro", "roc_auc_macro")
 
 
-def undefined(report: "Report") -> dict[str, str]:
+def undefined(report: Results) -> dict[str, str]:
     """Figure -> reason, for every scalar and every class whose figure is NaN."""
     if not len(report.labels):
         return dict.fromkeys(_every_figure(report), "no image was answered")
     reasons = {}
-    for name in _ONE_LABEL_ONLY:
+    for name in ONE_LABEL_ONLY:
         if report.multi_label:
             reasons[name] = "defined for one label per image only"
         elif np.isnan(getattr(report, name)):
@@ -53,13 +38,13 @@ def undefined(report: "Report") -> dict[str, str]:
     return reasons
 
 
-def _every_figure(report: "Report") -> list[str]:
+def _every_figure(report: Results) -> list[str]:
     """The names of all figures, of those of a class with it."""
-    of_a_class = [f"{name}[{label}]" for label in report.class_names for name in _PER_CLASS]
-    return [*_SCALARS, *_ONE_LABEL_ONLY, *_MEANS, *of_a_class]
+    of_a_class = [f"{name}[{label}]" for label in report.class_names for name in AVERAGED]
+    return [*FIGURES, *of_a_class]
 
 
-def _of_class(report: "Report", c: int) -> dict[str, str]:
+def _of_class(report: Results, c: int) -> dict[str, str]:
     reasons = {}
     if report.counts.predicted[c] == 0:
         reasons["precision"] = "the class was never predicted"
@@ -67,6 +52,7 @@ def _of_class(report: "Report", c: int) -> dict[str, str]:
         answered = report.raw is None or not report.raw.support[c]
         reasons["recall"] = "the class has no images here" if answered else _UNANSWERED
         reasons["average_precision"] = reasons["roc_auc"] = reasons["recall"]
+        # F1 is 0 where only one of the two is missing.
         if report.counts.predicted[c] == 0:
             reasons["f1"] = reasons["recall"] + " and was never predicted"
     if report.support[c] == len(report.labels):
@@ -74,7 +60,7 @@ def _of_class(report: "Report", c: int) -> dict[str, str]:
     return reasons
 
 
-def notes(report: "Report") -> tuple[str, ...]:
+def notes(report: Results) -> tuple[str, ...]:
     """Sentences on small test sets, on rare, absent and never predicted classes."""
     n = len(report.labels)
     found = [*words(report)]
@@ -94,7 +80,5 @@ def notes(report: "Report") -> tuple[str, ...]:
     return tuple(found)
 
 
-def _names(report: "Report", chosen: npt.NDArray[np.bool_]) -> str:
-    names = [report.class_names[c] for c in np.flatnonzero(chosen)]
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def _names(report: Results, chosen: npt.NDArray[np.bool_]) -> str:
+    return listed([report.class_names[c] for c in np.flatnonzero(chosen)])

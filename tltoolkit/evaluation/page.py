@@ -8,32 +8,31 @@ from collections.abc import Mapping
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tltoolkit import _files, _writing
 from tltoolkit.evaluation.page_data import page_data
+from tltoolkit.evaluation.results import Results
 from tltoolkit.evaluation.text import is_report, plain
+from tltoolkit.files import reading, writing
 
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.report import Report
-
-_MARK = "tltoolkit report page"
+_MARK = "tltoolkit report page"  # at the top of the template, so that we know our own files
 
 
 def is_page(path: Path) -> bool:
     """Whether a file is a report.html."""
-    return _writing.marked(path, _MARK.encode(), within=500)
+    return writing.marked(path, _MARK.encode(), within=500)
 
 
 def check_directory(directory: str | Path, page: bool | None) -> Path:
     """The directory, if a report can be written into it; arguments and errors as `Report.save`."""
-    target = _files.local(directory)
+    target = reading.local(directory)
+    # A link that leads nowhere is in the way too, and `exists` would not see it.
     if os.path.lexists(target) and not target.is_dir():
         raise NotADirectoryError(f"{target} is a file; name a folder for the report")
-    _writing.check_room(target)
-    _writing.free(target / "report.json", is_report, "a report")
+    writing.check_room(target)
+    writing.free(target / "report.json", is_report, "a report")
     if has_page(page):
-        _writing.free(target / "report.html", is_page, "a report page")
+        writing.free(target / "report.html", is_page, "a report page")
     return target
 
 
@@ -46,13 +45,14 @@ def has_page(page: bool | None) -> bool:
     if not page:
         return page is None and find_spec("plotly") is not None
     try:
+        # Imported, not only found: a broken one fails before any figure is computed.
         import plotly.offline  # noqa: F401
     except ImportError as error:
         raise ImportError("report pages need plotly: pip install 'tltoolkit[report]'") from error
     return True
 
 
-def save_page(report: "Report", directory: Path, title: str, run: Mapping[str, Any] | None) -> Path:
+def save_page(report: Results, directory: Path, title: str, run: Mapping[str, Any] | None) -> Path:
     """Write report.html; a file of that name that is no report page is refused."""
     from plotly.offline import get_plotlyjs
 
@@ -66,7 +66,7 @@ def save_page(report: "Report", directory: Path, title: str, run: Mapping[str, A
         "script": _asset("page.js"),
     }
     page = fill(_asset("page.html"), parts)
-    _writing.text(path, page, is_page, errors="backslashreplace")
+    writing.text(path, page, is_page, errors="backslashreplace")
     return path
 
 
@@ -78,6 +78,7 @@ def fill(template: str, parts: Mapping[str, str]) -> str:
 def json_for_script(value: Any) -> str:
     """JSON that no text inside can end or reopen the script element around it."""
     text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # The last two end a line in JavaScript before ES2019, though not in JSON.
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

@@ -1,40 +1,43 @@
 """What the page shows, as plain values: thinned curves, counts for the slider, matrix cells."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from tltoolkit.evaluation import errors
+from tltoolkit.evaluation.figures import AVERAGED
 from tltoolkit.evaluation.inputs import FloatArray, IntArray
+from tltoolkit.evaluation.notes import notes, undefined
+from tltoolkit.evaluation.results import Results
 from tltoolkit.evaluation.text import SCALARS, plain, scalar_intervals
-from tltoolkit.evaluation.thumbnails import Thumbnails, embed
+from tltoolkit.evaluation.thumbnails import SIDE, embed
 
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.report import Report
-
-SLIDER_STEPS = 200
-CURVE_POINTS = 120  # points drawn of a curve
-GRID_CLASSES = 40  # classes shown in the confusion matrix
-WORST = 24
+SLIDER_STEPS = 200  # half a percent a step, finer than a hand moves
+CURVE_POINTS = 120  # points drawn of a curve: the page holds two of every class
+GRID_CLASSES = 40  # classes shown in the confusion matrix: further cells are too small to hit
+WORST = 24  # rows in the gallery: enough to see what they have in common
 CELL_ROWS = 12  # rows listed behind a cell of errors
 RIGHT_CELL_ROWS = 4  # and behind one of right answers
 OUTCOMES = ("found", "missed", "wrongly given")
+# One each for all images alike, for rare classes, for the order and for the stated confidence.
 HEADLINE = ("accuracy", "f1_macro", "roc_auc_macro", "ece")
 
 
-def page_data(report: "Report", title: str, run: Mapping[str, Any] | None) -> dict[str, Any]:
+def page_data(report: Results, title: str, run: Mapping[str, Any] | None) -> dict[str, Any]:
     """Everything the page needs, without images if the report has none."""
     grid, cells = _grid(report)
-    worst = [result.row for result in report.top_losses(WORST) if not report.rows.right[result.row]]
-    thumbnails = embed(report.image, _by_urgency(report, worst, cells))
+    losses = errors.top_losses(report, WORST)
+    worst = [result.row for result in losses if not report.rows.right[result.row]]
+    images = embed(report.image, _by_urgency(report, worst, cells))
     listed = sorted({*worst, *(row for rows in cells.values() for row in rows)})
     return {
         "title": title,
         "rows": len(report.labels),
         "classes": report.class_names,
         "multiLabel": report.multi_label,
-        "undefined": report.undefined,
-        "notes": report.notes,
+        "undefined": undefined(report),
+        "notes": notes(report),
         "asked": report.asked,
         "decided": report.raw is not None,
         "scalars": _scalars(report),
@@ -46,20 +49,21 @@ def page_data(report: "Report", title: str, run: Mapping[str, Any] | None) -> di
         "cells": {f"{r},{c}": rows for (r, c), rows in cells.items()},
         "worst": worst,
         "listed": {row: _row(report, row) for row in listed},
-        "images": thumbnails.images,
-        "thumbnailNote": _thumbnail_note(report, thumbnails),
-        "confused": [vars(pair) for pair in report.most_confused(10)],
+        "images": images,
+        "thumbnailNote": _thumbnail_note(report, len(images)),
+        "confused": [vars(pair) for pair in errors.most_confused(report)],
         "reliability": _reliability(report),
         "coverage": _coverage(report),
         "run": plain(dict(run)) if run is not None else None,
     }
 
 
-def slider_counts(report: "Report") -> dict[str, Any]:
+def slider_counts(report: Results) -> dict[str, Any]:
     """True and false positives of each class at SLIDER_STEPS + 1 thresholds from 0 to 1."""
     thresholds = np.arange(SLIDER_STEPS + 1) / SLIDER_STEPS
     true, false = [], []
     for c in range(len(report.class_names)):
+        # As float64, in which `Thresholds` compares too: a float32 0.7 lies below 0.7.
         score, member = report.probabilities[:, c].astype(float), report.is_class(c)
         true.append(_at_least(score[member], thresholds))
         false.append(_at_least(score[~member], thresholds))
@@ -71,7 +75,7 @@ def _at_least(score: FloatArray, thresholds: FloatArray) -> list[int]:
     return [len(score) - int(count) for count in below]
 
 
-def _curves(report: "Report", c: int) -> dict[str, Any]:
+def _curves(report: Results, c: int) -> dict[str, Any]:
     pr, roc = report.pr_curve(c), report.roc_curve(c)
     return {
         "pr": _thin(pr.recall, pr.precision),
@@ -84,6 +88,7 @@ def _thin(x: FloatArray, y: FloatArray) -> list[list[float]] | None:
     if np.isnan(x).any() or np.isnan(y).any():
         return None
     if len(x) > CURVE_POINTS:
+        # Along its length: points bunch up where many scores lie, not where the curve bends.
         along = np.append(0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y))))
         wanted = np.linspace(0, along[-1], CURVE_POINTS)
         kept = np.unique(np.searchsorted(along, wanted).clip(0, len(x) - 1))
@@ -96,7 +101,7 @@ def _short(values: FloatArray, digits: int = 4) -> list[Any]:
     return rounded
 
 
-def _scalars(report: "Report") -> list[dict[str, Any]]:
+def _scalars(report: Results) -> list[dict[str, Any]]:
     intervals = scalar_intervals(report)
     return [
         {
@@ -111,13 +116,12 @@ def _scalars(report: "Report") -> list[dict[str, Any]]:
     ]
 
 
-def _per_class(report: "Report") -> dict[str, Any]:
-    figures = ("precision", "recall", "specificity", "f1", "average_precision", "roc_auc")
-    columns = {name: plain(getattr(report, name)) for name in figures}
-    return {**columns, "support": plain(report.support), "reading": list(report.readings)}
+def _per_class(report: Results) -> dict[str, Any]:
+    columns = {name: plain(getattr(report, name)) for name in AVERAGED}
+    return {**columns, "support": plain(report.support), "reading": list(errors.readings(report))}
 
 
-def _grid(report: "Report") -> tuple[dict[str, Any], dict[tuple[int, int], list[int]]]:
+def _grid(report: Results) -> tuple[dict[str, Any], dict[tuple[int, int], list[int]]]:
     """The confusion matrix (for multi-label classes by outcome), and rows behind its cells."""
     if report.multi_label:
         shown = _most_errors((report.labels != report.rows.predicted).sum(axis=0))
@@ -138,7 +142,7 @@ def _grid(report: "Report") -> tuple[dict[str, Any], dict[tuple[int, int], list[
     return {"shown": shown, "columns": columns, "counts": counts}, cells
 
 
-def _cells_of(report: "Report", c: int, shown: list[int]) -> list[IntArray]:
+def _cells_of(report: Results, c: int, shown: list[int]) -> list[IntArray]:
     if report.multi_label:
         truth, given = report.is_class(c), report.rows.predicted[:, c] > 0
         return [np.flatnonzero(m) for m in (truth & given, truth & ~given, ~truth & given)]
@@ -147,13 +151,13 @@ def _cells_of(report: "Report", c: int, shown: list[int]) -> list[IntArray]:
     return [rows[given == p] for p in shown]
 
 
-def _most_errors(errors: IntArray) -> list[int]:
-    worst = np.argsort(-errors, kind="stable")[:GRID_CLASSES]
+def _most_errors(counts: IntArray) -> list[int]:
+    worst = np.argsort(-counts, kind="stable")[:GRID_CLASSES]
     return sorted(int(c) for c in worst)
 
 
 def _by_urgency(
-    report: "Report", worst: list[int], cells: dict[tuple[int, int], list[int]]
+    report: Results, worst: list[int], cells: dict[tuple[int, int], list[int]]
 ) -> list[int]:
     """Rows in the order in which they deserve a thumbnail: worst, errors, right answers."""
     ranked = [
@@ -164,23 +168,23 @@ def _by_urgency(
     return list(dict.fromkeys([*worst, *(row for _, _, row in sorted(ranked))]))
 
 
-def _row(report: "Report", row: int) -> list[Any]:
-    result = report.row(row)
+def _row(report: Results, row: int) -> list[Any]:
+    result = errors.row_result(report, row)
     probability, loss = round(result.probability, 4), round(result.loss, 3)
     return [result.name, result.true, result.predicted, probability, loss]
 
 
-def _thumbnail_note(report: "Report", thumbnails: Thumbnails) -> str:
+def _thumbnail_note(report: Results, count: int) -> str:
     if report.image is None:
         return "The report was made without images, so rows are listed by name."
     return (
-        f"Thumbnails of {len(thumbnails.images):,} of {len(report.labels):,} images are kept in "
+        f"Thumbnails of {count:,} of {len(report.labels):,} images are kept in "
         f"this page, at most {CELL_ROWS} for each kind of error and {RIGHT_CELL_ROWS} of right "
-        f"answers, {thumbnails.side} pixels wide or high; further ones are listed by name."
+        f"answers, {SIDE} pixels wide or high; further ones are listed by name."
     )
 
 
-def _reliability(report: "Report") -> dict[str, Any]:
+def _reliability(report: Results) -> dict[str, Any]:
     bins = report.reliability
     return {
         "confidence": plain(bins.confidence),
@@ -189,9 +193,10 @@ def _reliability(report: "Report") -> dict[str, Any]:
     }
 
 
-def _coverage(report: "Report") -> dict[str, Any]:
+def _coverage(report: Results) -> dict[str, Any]:
     curve = report.coverage_curve()
     last = len(curve.coverage) - 1
+    # The one curve of its kind may have more points.
     kept = np.unique(np.linspace(0, last, 2 * CURVE_POINTS if last >= 0 else 0).astype(int))
     return {
         "coverage": _short(curve.coverage[kept]),

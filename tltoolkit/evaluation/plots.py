@@ -7,24 +7,24 @@ import numpy as np
 
 from tltoolkit._checks import integer
 from tltoolkit.evaluation.inputs import FloatArray
+from tltoolkit.evaluation.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from tltoolkit.evaluation.report import Report
-
-_QUIET = "0.55"
+_QUIET = "0.55"  # grey of what stands behind: chance, and curves too many to name
 _NAMED = 10  # classes that a legend can name
 _SHOWN_COUNTS = 20  # classes up to which a confusion matrix has room for its numbers
 _GRID = np.linspace(0, 1, 501)  # where curves of several classes are averaged
 
 
-def plot_pr(report: "Report", ax: "Axes", classes: Sequence[int | str] | None = None) -> "Axes":
+def plot_pr(report: Report, ax: "Axes", classes: Sequence[int | str] | None = None) -> "Axes":
     """Precision against recall of `classes` (all that have rows if None), and their mean."""
 
     def curve(c: int) -> tuple[FloatArray, FloatArray]:
         found = report.pr_curve(c)
+        # Turned round: the mean is interpolated, which needs rising x.
         return found.recall[::-1], found.precision[::-1]
 
     chosen = _defined(report, classes, report.average_precision)
@@ -32,7 +32,7 @@ def plot_pr(report: "Report", ax: "Axes", classes: Sequence[int | str] | None = 
     return _square(ax, "Recall", "Precision")
 
 
-def plot_roc(report: "Report", ax: "Axes", classes: Sequence[int | str] | None = None) -> "Axes":
+def plot_roc(report: Report, ax: "Axes", classes: Sequence[int | str] | None = None) -> "Axes":
     """ROC curves of `classes` (all that have one if None), and their mean."""
 
     def curve(c: int) -> tuple[FloatArray, FloatArray]:
@@ -45,7 +45,7 @@ def plot_roc(report: "Report", ax: "Axes", classes: Sequence[int | str] | None =
     return _square(ax, "False positive rate", "True positive rate")
 
 
-def plot_confusion(report: "Report", ax: "Axes", normalize: bool = False) -> "Axes":
+def plot_confusion(report: Report, ax: "Axes", normalize: bool = False) -> "Axes":
     """The confusion matrix, shaded by the share of the true class; counts, or shares if asked.
 
     Raises:
@@ -59,6 +59,7 @@ def plot_confusion(report: "Report", ax: "Axes", normalize: bool = False) -> "Ax
     if len(names) <= _SHOWN_COUNTS:
         for (t, p), share in np.ndenumerate(shares):
             text = f"{share:.2f}" if normalize else str(report.confusion[t, p])
+            # The shade is dark from about a half on.
             colour = "white" if share > 0.5 else "black"
             ax.text(p, t, text, ha="center", va="center", color=colour, fontsize="small")
         ax.set_xticks(places, names, rotation=45, ha="right", parse_math=False)
@@ -67,7 +68,7 @@ def plot_confusion(report: "Report", ax: "Axes", normalize: bool = False) -> "Ax
     return ax
 
 
-def plot_reliability(report: "Report", ax: "Axes") -> "Axes":
+def plot_reliability(report: Report, ax: "Axes") -> "Axes":
     """Stated probability against the share that is true, in 15 bins."""
     bins = report.reliability
     filled = bins.count > 0
@@ -77,7 +78,7 @@ def plot_reliability(report: "Report", ax: "Axes") -> "Axes":
     return _square(ax, "Stated probability", "Share that is true")
 
 
-def plot_coverage(report: "Report", ax: "Axes") -> "Axes":
+def plot_coverage(report: Report, ax: "Axes") -> "Axes":
     """Accuracy among the surest rows against the share that is answered."""
     curve = report.coverage_curve()
     ax.plot(curve.coverage, curve.accuracy)
@@ -120,7 +121,7 @@ def plot_class_counts(class_names: Sequence[str], counts: Sequence[int], ax: "Ax
     return ax
 
 
-def plot_worst(report: "Report", figure: "Figure", k: int = 12, columns: int = 4) -> "Figure":
+def plot_worst(report: Report, figure: "Figure", k: int = 12, columns: int = 4) -> "Figure":
     """A gallery of the `k` errors of the highest loss, each with its label and probability.
 
     Raises:
@@ -141,16 +142,14 @@ def plot_worst(report: "Report", figure: "Figure", k: int = 12, columns: int = 4
     return figure
 
 
-def _defined(
-    report: "Report", classes: Sequence[int | str] | None, figure: FloatArray
-) -> list[int]:
+def _defined(report: Report, classes: Sequence[int | str] | None, figure: FloatArray) -> list[int]:
     everything: Sequence[int | str] = range(len(report.class_names))
     chosen = [report.class_index(c) for c in (everything if classes is None else classes)]
     return [c for c in chosen if not np.isnan(figure[c])]
 
 
 def _draw_curves(
-    report: "Report",
+    report: Report,
     ax: "Axes",
     classes: list[int],
     curve: Callable[[int], tuple[FloatArray, FloatArray]],
@@ -172,6 +171,7 @@ def _draw_curves(
     if classes:
         legend = ax.legend(frameon=False, fontsize="small")
         for text in legend.get_texts():
+            # A class may be named with dollar signs, which matplotlib takes for mathematics.
             text.set_parse_math(False)
 
 

@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tltoolkit._checks import fail
+from tltoolkit.evaluation.results import Results
 
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.report import Report
+_R = TypeVar("_R", bound=Results)  # reports make a report
 
 
-def pooled(reports: "Sequence[Report]") -> "Report":
+def pooled(reports: Sequence[_R]) -> _R:
     """The report of all rows of `reports`, in their order.
 
     Raises:
@@ -40,6 +40,7 @@ def pooled(reports: "Sequence[Report]") -> "Report":
         first,
         labels=np.concatenate([r.labels for r in reports]),
         probabilities=np.concatenate([r.probabilities for r in reports]),
+        # As they were given: each report may have thresholds of its own.
         decided=np.concatenate([r.rows.predicted for r in reports]),
         names=tuple(n for r in reports for n in r.names or ()) if named else None,
         image=image if all(r.image is not None for r in reports) else None,

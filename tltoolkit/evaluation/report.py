@@ -1,31 +1,25 @@
 """Report: every figure of a test set, the rows behind them, and the page to show around."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from tltoolkit import _writing
-from tltoolkit._checks import fail, integer, number, one_of
-from tltoolkit.evaluation import calibration, decided, errors, notes, pooling, scores
-from tltoolkit.evaluation.decision import Decision
-from tltoolkit.evaluation.figures import Figures
+from tltoolkit._checks import fail, integer
+from tltoolkit.evaluation import decided, errors, notes, pooling
+from tltoolkit.evaluation.decision import Decides, Decision
 from tltoolkit.evaluation.inputs import check_class_names, check_predictions
-from tltoolkit.evaluation.intervals import Bootstrap
 from tltoolkit.evaluation.page import check_directory, has_page, save_page
+from tltoolkit.evaluation.results import Image, Results
 from tltoolkit.evaluation.temperature import Temperature, fit_temperature
 from tltoolkit.evaluation.text import report_dict, report_text, save_json
 from tltoolkit.evaluation.thresholds import Thresholds, tune
+from tltoolkit.files import writing
 
-Image = Callable[[int], npt.NDArray[np.uint8]]
 
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Report(Figures):
+class Report(Results):
     """What a model achieved on a test set. Make one with `Report.from_predictions`.
 
     It keeps labels and probabilities and never an image. A report of answers (see `decide`) has
@@ -39,12 +33,6 @@ class Report(Figures):
         answered: (N,) the row of `raw` that each row is, or None.
     """
 
-    names: tuple[str, ...] | None = None
-    image: Image | None = None
-    raw: "Report | None" = None
-    decision: decided.Decides | None = None
-    answered: npt.NDArray[np.int64] | None = None
-
     @classmethod
     def from_predictions(
         cls,
@@ -55,7 +43,7 @@ class Report(Figures):
         multi_label: bool | None = None,
         names: Sequence[str] | None = None,
         image: Image | None = None,
-        decision: decided.Decides | None = None,
+        decision: Decides | None = None,
     ) -> "Report":
         """The report of N predictions.
 
@@ -90,67 +78,6 @@ class Report(Figures):
     def pooled(cls, reports: "Sequence[Report]") -> "Report":
         """One report over the rows of several, such as the folds of a cross-validation."""
         return pooling.pooled(reports)
-
-    @cached_property
-    def reliability(self) -> calibration.Reliability:
-        """Confidence against accuracy in 15 bins.
-
-        With one label per row that of the label given; for multi-label every probability against
-        the share that carries the label.
-        """
-        if self.multi_label:
-            return calibration.reliability(self.probabilities.ravel(), self.labels.ravel() > 0)
-        return calibration.reliability(self.rows.confidence, self.rows.right)
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error with 15 equal bins, 0..1."""
-        return self.reliability.ece
-
-    @property
-    def mce(self) -> float:
-        """Maximum calibration error with 15 equal bins, 0..1."""
-        return self.reliability.mce
-
-    def pr_curve(self, c: int | str) -> scores.PrCurve:
-        """Precision and recall of class `c` (number or name) at every threshold."""
-        c = self.class_index(c)
-        return scores.pr_curve(self.is_class(c), self.probabilities[:, c])
-
-    def roc_curve(self, c: int | str) -> scores.RocCurve:
-        """False and true positive rates of class `c` (number or name) at every threshold."""
-        c = self.class_index(c)
-        return scores.roc_curve(self.is_class(c), self.probabilities[:, c])
-
-    def coverage_curve(self) -> calibration.CoverageCurve:
-        """Accuracy among the surest rows, by how many are answered."""
-        return calibration.coverage_curve(self.rows.confidence, self.rows.right)
-
-    def interval(
-        self, name: str, level: float = 0.95, *, draws: int = 1000, seed: int = 0
-    ) -> tuple[float, float]:
-        """(low, high) of a scalar such as "f1_macro", by percentile bootstrap over the rows.
-
-        Resampling only ever adds calibration error, so the intervals of `ece` and `mce` lie high.
-        """
-        number("level", level, above=0, below=1)
-        integer("draws", draws, 1)
-        key = (draws, seed)
-        if key not in self._bootstraps:
-            self._bootstraps[key] = Bootstrap(report=self, draws=draws, seed=seed)
-        return self._bootstraps[key].interval(name, level)
-
-    @cached_property
-    def _bootstraps(self) -> dict[tuple[int, int], Bootstrap]:
-        return {}
-
-    def class_index(self, c: int | str) -> int:
-        """The number of a class given by number or name."""
-        if isinstance(c, str):
-            one_of("c", c, self.class_names)
-            return self.class_names.index(c)
-        integer("c", c, 0, len(self.class_names) - 1)
-        return c
 
     def most_confused(self, k: int = 10) -> list[errors.ConfusedPair]:
         """The `k` pairs of classes that are confused most often."""
@@ -205,7 +132,7 @@ class Report(Figures):
         answers = decision.decide(self.probabilities)
         return replace(self, probabilities=answers.probabilities, decided=answers.labels)
 
-    def decide(self, decision: decided.Decides) -> "Report":
+    def decide(self, decision: Decides) -> "Report":
         """The report of the answers that a decision gives to these rows.
 
         Every figure is of the rows that are answered; `coverage` says how many those are, and
@@ -216,16 +143,6 @@ class Report(Figures):
                 this is a report of answers already.
         """
         return decided.decided(self, decision)
-
-    @property
-    def asked(self) -> int:
-        """The number of rows, those included that a decision left unanswered."""
-        return len(self.labels if self.raw is None else self.raw.labels)
-
-    @property
-    def coverage(self) -> float:
-        """Share of the rows that are answered, 0..1."""
-        return len(self.labels) / self.asked
 
     def _check_raw(self) -> None:
         if self.raw is not None:
@@ -274,8 +191,10 @@ class Report(Figures):
             OSError: `directory` is none, or cannot be written to.
             ImportError: if `page` is True and plotly is not installed.
         """
+        # Whatever can be refused is refused before minutes of computing.
         target = check_directory(directory, page)
-        _writing.made(target)
+        writing.made(target)
+        # First, and whole if somebody loses patience with the page.
         written = [save_json(self, target)]
         if has_page(page):
             written.append(save_page(self, target, title, run))

@@ -53,7 +53,9 @@ def single_label_rows(labels: IntArray, prob: FloatArray, predicted: IntArray) -
     of_truth = prob[np.arange(len(labels)), labels]
     squares = np.empty(len(labels))
     for rows in chunks(*prob.shape):
+        # Sums squares without an array of them, which `(prob**2).sum` makes.
         squares[rows] = np.einsum("ij,ij->i", prob[rows], prob[rows], dtype=np.float64)
+    # The sum of (p - truth)^2 written out, without an (N, C) array of truths.
     brier = squares - 2 * of_truth.astype(float) + 1
     return Rows(
         predicted=predicted,

@@ -131,6 +131,7 @@ def counts_by_threshold(
 def pr_curve(is_positive: npt.NDArray[np.bool_], score: FloatArray) -> PrCurve:
     """Precision-recall curve of one class; (N,) truths and (N,) scores."""
     thresholds, true, false = counts_by_threshold(is_positive, score)
+    # `true[-1:].sum()` is the number of positives, 0 also where there are no rows.
     return PrCurve(
         thresholds=thresholds[::-1],
         precision=np.append((true / (true + false))[::-1], 1.0),

@@ -1,17 +1,15 @@
 """Temperature scaling (Guo et al. 2017): softer or sharper probabilities, the same order."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tltoolkit._checks import number
+from tltoolkit.evaluation.figures import Figures
 from tltoolkit.evaluation.inputs import FloatArray
 
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.figures import Figures
-
-_RANGE = (0.05, 20.0)
+_RANGE = (0.05, 20.0)  # beyond, all answers are nearly certain or nearly equal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +31,14 @@ class Temperature:
         """(N, C) probabilities at this temperature, in the type they came in."""
         if self.value == 1:
             return prob
+        # A 0 has no logarithm; this is as near as its type comes.
         smallest = np.finfo(prob.dtype).tiny
         logits = np.log(np.maximum(prob, smallest).astype(float))
         if self.multi_label:
             logits -= np.log(np.maximum(1 - prob, smallest).astype(float))
             return np.asarray(1 / (1 + np.exp(-logits / self.value)), prob.dtype)
         logits = logits / self.value
+        # Less the largest, so that none overflows: their ratios are the same.
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True), prob.dtype)
 
@@ -52,7 +52,7 @@ class Temperature:
         return cls(**values)
 
 
-def fit_temperature(report: "Figures") -> Temperature:
+def fit_temperature(report: Figures) -> Temperature:
     """The temperature of the lowest log loss on the rows of `report`; 1 if none is lower."""
     from scipy.optimize import minimize_scalar
 
@@ -62,6 +62,8 @@ def fit_temperature(report: "Figures") -> Temperature:
     def loss(temperature: Temperature) -> float:
         return replace(report, probabilities=temperature.apply(report.probabilities)).log_loss
 
+    # By its logarithm: twice and half are equally far from 1.
     found = minimize_scalar(lambda x: loss(at(x)), bounds=np.log(_RANGE), method="bounded")
     unchanged = Temperature(multi_label=report.multi_label)
+    # The search is local and never tries 1 itself.
     return at(found.x) if loss(at(found.x)) < loss(unchanged) else unchanged

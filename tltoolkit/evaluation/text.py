@@ -4,15 +4,16 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from tltoolkit import _writing
+from tltoolkit.evaluation import errors
+from tltoolkit.evaluation.figures import AVERAGED
 from tltoolkit.evaluation.intervals import COUNT_FIGURES, FIGURES, RANKING_FIGURES
-
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.report import Report
+from tltoolkit.evaluation.notes import notes, undefined
+from tltoolkit.evaluation.results import Results
+from tltoolkit.files import writing
 
 SCALARS = {
     "accuracy": "Accuracy",
@@ -32,25 +33,18 @@ SCALARS = {
     "ece": "Expected calibration error",
     "mce": "Maximum calibration error",
 }
-PER_CLASS = (
-    "precision",
-    "recall",
-    "specificity",
-    "f1",
-    "average_precision",
-    "roc_auc",
-    "support",
-)
-LEVEL = 0.95
+PER_CLASS = (*AVERAGED, "support")
+LEVEL = 0.95  # what readers expect; FEW_ROWS of `notes` speaks of it
 _BUDGET = 500_000  # values resampled in every one of 1,000 draws: some four seconds
 _FORMAT = "tltoolkit.report/1"
 _MARK = b'"tltoolkit.report/'  # in the first bytes of any version
 _WITH_INTERVAL = ("accuracy", "f1_macro")  # quick ones: text is printed often
+# With a name of 12 letters and the support they fill 78 of the 80 columns of a terminal.
 _COLUMNS = ("precision", "recall", "f1", "average_precision", "roc_auc")
 _HEADINGS = ("precision", "recall", "F1", "avg prec", "ROC-AUC", "support")
 
 
-def report_dict(report: "Report") -> dict[str, Any]:
+def report_dict(report: Results) -> dict[str, Any]:
     """Every figure as plain Python values; undefined ones are None, their reasons listed."""
     bins, coverage = report.reliability, report.coverage_curve()
     raw = report.raw
@@ -62,39 +56,40 @@ def report_dict(report: "Report") -> dict[str, Any]:
         "decision": None if report.decision is None else plain(report.decision.to_dict()),
         "class_names": list(report.class_names),
         "multi_label": report.multi_label,
-        "notes": list(report.notes),
+        "notes": list(notes(report)),
         "scalars": {name: plain(getattr(report, name)) for name in SCALARS},
         "intervals": {"level": LEVEL, **plain(scalar_intervals(report))},
         "per_class": {name: plain(getattr(report, name)) for name in PER_CLASS},
-        "readings": list(report.readings),
-        "undefined": report.undefined,
+        "readings": list(errors.readings(report)),
+        "undefined": undefined(report),
         "confusion": plain(report.confusion),
-        "most_confused": [asdict(pair) for pair in report.most_confused()],
-        "top_losses": [asdict(row) for row in report.top_losses()],
+        "most_confused": [asdict(pair) for pair in errors.most_confused(report)],
+        "top_losses": [asdict(row) for row in errors.top_losses(report)],
         "reliability": plain(asdict(bins)),
         "coverage_area": plain(coverage.area),
         "raw": None if raw is None else _raw_dict(raw),
     }
 
 
-def _raw_dict(report: "Report") -> dict[str, Any]:
+def _raw_dict(report: Results) -> dict[str, Any]:
     """The figures before the decision, of all rows."""
     return {
         "rows": len(report.labels),
         "scalars": {name: plain(getattr(report, name)) for name in SCALARS},
         "per_class": {name: plain(getattr(report, name)) for name in PER_CLASS},
-        "undefined": report.undefined,
+        "undefined": undefined(report),
         "confusion": plain(report.confusion),
     }
 
 
-def scalar_intervals(report: "Report") -> dict[str, tuple[float, float]]:
+def scalar_intervals(report: Results) -> dict[str, tuple[float, float]]:
     """Intervals of the scalars, without those that would take longer than a few seconds."""
     return {name: report.interval(name, LEVEL) for name in FIGURES if _affordable(report, name)}
 
 
-def _affordable(report: "Report", name: str) -> bool:
+def _affordable(report: Results, name: str) -> bool:
     n, n_classes = report.probabilities.shape
+    # What the work grows with: values where classes are ranked or counted one by one, else rows.
     if name in RANKING_FIGURES or report.multi_label:
         return bool(n * n_classes <= _BUDGET)
     return bool(n <= _BUDGET) or name in COUNT_FIGURES
@@ -115,23 +110,24 @@ def plain(value: Any) -> Any:
 
 def is_report(path: Path) -> bool:
     """Whether a file is a report.json."""
-    return _writing.marked(path, _MARK, within=100)
+    return writing.marked(path, _MARK, within=100)
 
 
-def save_json(report: "Report", directory: Path) -> Path:
+def save_json(report: Results, directory: Path) -> Path:
     """Write report.json; a file of that name that is no report is left alone and refused."""
     path = directory / "report.json"
+    # One entry a line: a diff shows which changed, and no number takes a line of its own.
     entries = [
         f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
         for key, value in report_dict(report).items()
     ]
     text = "{\n" + ",\n".join(entries) + "\n}\n"
     # File names may hold bytes that are no text; escaped like this they are valid in JSON.
-    _writing.text(path, text, is_report, errors="backslashreplace")
+    writing.text(path, text, is_report, errors="backslashreplace")
     return path
 
 
-def report_text(report: "Report") -> str:
+def report_text(report: Results) -> str:
     """The report as a table for the terminal."""
     width = max(12, *(len(name) for name in report.class_names))
     images = f"{len(report.labels):,} images"
@@ -148,12 +144,12 @@ def report_text(report: "Report") -> str:
     if report.raw is not None:
         lines += [f"{'':<28}{'answers':>9}{'raw':>9}"]
     lines += [_scalar_line(report, name) for name in SCALARS]
-    if report.notes:
-        lines += ["", *report.notes]
+    if said := notes(report):
+        lines += ["", *said]
     return "\n".join(lines)
 
 
-def _scalar_line(report: "Report", name: str) -> str:
+def _scalar_line(report: Results, name: str) -> str:
     line = f"{SCALARS[name]:<28}{_cell(getattr(report, name)):>7}"
     if report.raw is not None:
         figures = (_cell(getattr(one, name)) for one in (report, report.raw))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,9 @@ from tltoolkit.evaluation.counts import (
     mean_of_defined,
     ratio,
 )
+from tltoolkit.evaluation.figures import Figures
 from tltoolkit.evaluation.inputs import FloatArray, IntArray
 from tltoolkit.evaluation.scores import counts_by_threshold
-
-if TYPE_CHECKING:
-    from tltoolkit.evaluation.figures import Figures
 
 METRICS = ("f1", "fbeta", "precision", "recall", "cost")
 # Takes true positives, false positives and the number of positives; higher is better.
@@ -62,6 +60,7 @@ class Thresholds:
             return flags.astype(np.uint8)
         if len(self.values) == 2:
             return flags[:, 1].astype(np.int64)
+        # A threshold of 0 is exceeded by more than any other, not by 0 / 0.
         smallest = np.finfo(float).tiny
         return np.asarray((prob / np.maximum(self.values, smallest)).argmax(axis=1))
 
@@ -77,7 +76,7 @@ class Thresholds:
 
 
 def tune(
-    report: "Figures",
+    report: Figures,
     metric: str = "f1",
     *,
     beta: float | None = None,
@@ -112,6 +111,7 @@ def tune(
     values, scores = zip(*found, strict=True)
     reached = [bool(np.isfinite(s)) and (target is None or s >= 0) for s in scores]
     if two_class:
+        # Only one was tuned: class 1 from its threshold upwards, class 0 below.
         values, reached = (1 - values[0], values[0]), reached * 2
     tuned = Thresholds(
         values=tuple(values), multi_label=report.multi_label, metric=metric, reached=tuple(reached)
@@ -174,10 +174,12 @@ def _best(
     if positives == 0:
         return 0.5, float("-inf")
     thresholds, true, false = counts_by_threshold(is_positive, score.astype(float))
+    # Just above the highest score, so that halfway to it still excludes all rows.
     none_predicted = np.minimum(1.0, thresholds[0] + 1e-6)
     borders = np.concatenate([[none_predicted], thresholds, [0.0]])
     halfway = np.minimum(1.0, (borders[:-1] + borders[1:]) / 2)
     values = objective(np.append(0, true), np.append(0, false), positives)
+    # argmax takes a NaN for the largest.
     values = np.where(np.isnan(values), -np.inf, values)
     # Row 0 predicts nothing, which is only possible below a score of 1.
     first = 0 if thresholds[0] < 1 else 1
@@ -185,7 +187,7 @@ def _best(
     return float(halfway[best]), float(values[best])
 
 
-def _never_worse(report: "Figures", tuned: Thresholds, beta: float) -> Thresholds:
+def _never_worse(report: Figures, tuned: Thresholds, beta: float) -> Thresholds:
     n_classes = len(report.class_names)
     equal = Thresholds(values=(0.5,) * n_classes, metric=tuned.metric, reached=(False,) * n_classes)
 

@@ -3,35 +3,23 @@
 import base64
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-SIDE = 128  # pixels of the longer side
+SIDE = 128  # pixels of the longer side, about what the gallery shows
 MOST = 800  # thumbnails in a page
-MOST_BYTES = 6_000_000  # of their base64 text
-_QUALITY = 80
+MOST_BYTES = 6_000_000  # of their base64 text: little more than plotly beside them
+_QUALITY = 80  # of a JPEG: more adds bytes that nobody sees at this size
 
 
-@dataclass(frozen=True, kw_only=True)
-class Thumbnails:
-    """Images of rows as data URIs.
-
-    Attributes:
-        images: row -> "data:image/jpeg;base64,...".
-        side: pixels of the longer side.
-    """
-
-    images: dict[int, str]
-    side: int = SIDE
-
-
-def embed(image: Callable[[int], npt.NDArray[np.uint8]] | None, rows: Sequence[int]) -> Thumbnails:
-    """Thumbnails of the first of `rows`, as many as the page can bear; none without `image`."""
+def embed(
+    image: Callable[[int], npt.NDArray[np.uint8]] | None, rows: Sequence[int]
+) -> dict[int, str]:
+    """Row -> data URI of the first of `rows`, as many as a page can bear; none without `image`."""
     images: dict[int, str] = {}
     if image is None:
-        return Thumbnails(images=images)
+        return images
     size = 0
     for row in rows[:MOST]:
         uri = data_uri(image(row))
@@ -39,15 +27,15 @@ def embed(image: Callable[[int], npt.NDArray[np.uint8]] | None, rows: Sequence[i
         if size > MOST_BYTES:
             break
         images[row] = uri
-    return Thumbnails(images=images)
+    return images
 
 
-def data_uri(pixels: npt.NDArray[np.uint8], side: int = SIDE) -> str:
-    """(H, W, 3) uint8 pixels as a JPEG data URI, shrunk to `side`, never enlarged."""
+def data_uri(pixels: npt.NDArray[np.uint8]) -> str:
+    """(H, W, 3) uint8 pixels as a JPEG data URI, shrunk to `SIDE`, never enlarged."""
     from PIL import Image
 
     picture = Image.fromarray(np.asarray(pixels, np.uint8))
-    picture.thumbnail((side, side))
+    picture.thumbnail((SIDE, SIDE))
     encoded = io.BytesIO()
     picture.save(encoded, "JPEG", quality=_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()

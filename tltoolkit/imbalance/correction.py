@@ -129,6 +129,7 @@ class Correction:
         if not self.multi_label:
             found = targets @ (rates * weights)
         else:
+            # A row has the rate of its rarest class, as in `sampling.epoch_rows`.
             rows = np.where(targets > 0, rates, rates.min()).max(1, keepdims=True)
             found = (1 + targets * (np.asarray(weights) - 1)) * rows
         return None if np.ptp(found) == 0 else found / found.mean()

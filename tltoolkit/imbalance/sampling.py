@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from tltoolkit import _checks
 from tltoolkit.imbalance.labels import as_labels, check_counts, class_counts
+from tltoolkit.imbalance.terms import SAMPLINGS
 
-SAMPLINGS = ("oversample", "undersample", "sqrt", "balanced", "progressive")
 Rows = npt.NDArray[np.int64]
 
 
@@ -67,6 +67,7 @@ def epoch_rows(
     turns = 1 if sampling == "progressive" else math.ceil((counts / np.maximum(quotas, 1)).max())
     rng = np.random.default_rng((seed, epoch // turns))
     rows = _by_quota(values, counts.astype(np.int64), quotas, rng, epoch % turns)
+    # Another stream than that of the rows, which several epochs have in common.
     return np.random.default_rng((seed, epoch, 1)).permutation(rows)
 
 
@@ -105,6 +106,7 @@ def _row_rates(
 
 def _whole(expected: npt.NDArray[np.float64]) -> Rows:
     """Whole numbers near `expected`, with its sum, by largest remainders."""
+    # A whole number that rounding left a little short stays whole.
     quotas = np.floor(expected + 1e-9).astype(np.int64)
     short = round(expected.sum()) - int(quotas.sum())
     quotas[np.argsort(quotas - expected, kind="stable")[:short]] += 1

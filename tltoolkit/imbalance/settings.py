@@ -10,12 +10,9 @@ import numpy.typing as npt
 
 from tltoolkit import _checks
 from tltoolkit.imbalance.labels import check_counts
-from tltoolkit.imbalance.sampling import SAMPLINGS
-from tltoolkit.imbalance.synthetic import SYNTHETIC, check_sampler
-from tltoolkit.imbalance.weights import WEIGHTS
+from tltoolkit.imbalance.synthetic import check_sampler
+from tltoolkit.imbalance.terms import IMBALANCE, METHODS, SAMPLINGS, SYNTHETIC, WEIGHTS
 
-LOSSES = ("cross_entropy", "focal", "balanced_focal", "logit_adjusted", "ldam", "asymmetric")
-ADJUSTMENTS = ("logit", "retrain")
 # The largest class over the smallest one from which "auto" corrects.
 RATIO = 1.5
 
@@ -70,6 +67,7 @@ class Imbalance:
 
     def __post_init__(self) -> None:
         if isinstance(self.weights, Mapping):
+            # A copy, since the mapping of the caller may change later.
             object.__setattr__(self, "weights", dict(self.weights))
         elif self.weights is not None:
             rule = "None, a name or a mapping from class to weight"
@@ -77,12 +75,7 @@ class Imbalance:
             _checks.one_of("weights", self.weights, WEIGHTS)
         _check_method("sampling", self.sampling, SAMPLINGS)
         _check_method("features", self.features, tuple(SYNTHETIC))
-        _checks.one_of("loss", self.loss, LOSSES)
-        _checks.one_of("adjust", self.adjust, (None, *ADJUSTMENTS))
-        _checks.number("beta", self.beta, above=0, below=1)
-        _checks.number("gamma", self.gamma, 0)
-        _checks.number("tau", self.tau, above=0)
-        _checks.number("margin", self.margin, above=0)
+        _checks.fields(IMBALANCE, self)
         self._check_used()
         self._warn()
 
@@ -161,17 +154,6 @@ class Imbalance:
                 f"which favours rare classes too much; drop {' and '.join(more)}",
                 stacklevel=4,
             )
-
-
-METHODS: dict[str, dict[str, Any]] = {
-    "none": {},
-    **{name: {"sampling": name} for name in SAMPLINGS},
-    **{name: {"features": name} for name in SYNTHETIC},
-    **{name: {"loss": name} for name in LOSSES[1:]},
-    **{name: {"adjust": name} for name in ADJUSTMENTS},
-    # Both weights and sampling can be balanced; the bare name is that of the weights, as elsewhere.
-    **{name: {"weights": name} for name in WEIGHTS},
-}
 
 
 def choose(counts: npt.ArrayLike, adjustable: bool = True) -> Imbalance:

@@ -7,14 +7,8 @@ import numpy.typing as npt
 
 from tltoolkit import _checks
 from tltoolkit.imbalance.labels import as_labels
+from tltoolkit.imbalance.terms import SYNTHETIC
 
-# name -> class of imbalanced-learn, and its parameter for the neighbours of a row
-SYNTHETIC = {
-    "smote": ("SMOTE", "k_neighbors"),
-    "borderline_smote": ("BorderlineSMOTE", "k_neighbors"),
-    "svm_smote": ("SVMSMOTE", "k_neighbors"),
-    "adasyn": ("ADASYN", "n_neighbors"),
-}
 NEIGHBOURS = 5  # imbalanced-learn's own number, where the smallest class has as many
 
 
@@ -73,6 +67,7 @@ def resample(
     counts = np.bincount(values)
     try:
         made, classes = _seeded(_named(sampler, counts), seed, 0).fit_resample(rows, values)
+    # imbalanced-learn's ADASYN raises either where it finds no place for a row (0.14.2).
     except (ValueError, RuntimeError) as error:
         rule = f"another one for these rows, since it says: {' '.join(str(error).split())}"
         raise _checks.fail("sampler", rule, sampler) from error
@@ -109,6 +104,7 @@ def _named(sampler: Any, counts: npt.NDArray[Any]) -> Any:
             "SMOTE needs imbalanced-learn: pip install 'tltoolkit[imbalance]'"
         ) from error
     name, parameter = SYNTHETIC[sampler]
+    # A row is not its own neighbour.
     neighbours = min(NEIGHBOURS, int(counts[counts > 0].min()) - 1)
     return getattr(over_sampling, name)(**{parameter: neighbours})
 
@@ -120,5 +116,6 @@ def _seeded(sampler: Any, seed: int, epoch: int) -> Any:
     copy = clone(sampler)
     if "random_state" in copy.get_params():
         state = np.random.SeedSequence((seed, epoch)).generate_state(1)[0]
+        # Within the seeds that all libraries here take, see `_checks.SEED`.
         copy.set_params(random_state=int(state % 2**31))
     return copy

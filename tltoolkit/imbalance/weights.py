@@ -8,9 +8,10 @@ import numpy.typing as npt
 
 from tltoolkit import _checks
 from tltoolkit.imbalance.labels import as_labels, check_counts, names_of
+from tltoolkit.imbalance.terms import WEIGHTS
 
-WEIGHTS = ("balanced", "effective")
 # Deferred weights count from this share of the epochs on.
+# As in Cao et al. 2019, who begin at epoch 160 of 200.
 DEFERRED = 0.8
 
 
@@ -44,6 +45,7 @@ def class_weights(
     if weights == "balanced":
         return values.sum() / (len(values) * values)
     _checks.number("beta", beta, above=0, below=1)
+    # 1 - beta ** n would lose digits where beta is near 1.
     raw = (1 - beta) / -np.expm1(values * np.log(beta))
     return np.asarray(raw * len(values) / raw.sum())
 

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from tltoolkit import _checks
+from tltoolkit.layers import private
 
 
 @keras.saving.register_keras_serializable("tltoolkit")
@@ -44,6 +45,7 @@ class CrossEntropy(keras.losses.Loss):
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
+        # Keras' own `reduction` divides by the batch size, not by the sum of weights (3.15.1).
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         for weight in () if class_weights is None else class_weights:
             _checks.number("class_weights", weight, above=0)
@@ -142,10 +144,10 @@ class CrossEntropy(keras.losses.Loss):
         return ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
 
     def _behind(self, outputs: Any, one_for_two: bool) -> Any:
-        # Keras leaves the logits beside the result of a softmax or sigmoid, for its own losses.
-        kept = getattr(outputs, "_keras_logits", None)
+        kept = private.logits_behind(outputs)
         if kept is not None:
             return ops.cast(kept, self.dtype)
+        # Only where nothing else is known of the logits: what is cut off has no gradient.
         epsilon = keras.config.epsilon()
         p = ops.clip(ops.cast(outputs, self.dtype), epsilon, 1 - epsilon)
         return ops.log(p) - ops.log(1 - p) if self.multi_label or one_for_two else ops.log(p)

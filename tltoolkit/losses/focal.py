@@ -105,6 +105,7 @@ class Asymmetric(CrossEntropy):
 
     def log_absent(self, logits: Any) -> Any:
         """p_m^gamma_absent log(1 - p_m), where p_m = max(p - clip, 0)."""
+        # With a clip 1 - p is at least that, and its logarithm finite; without one it may be 0.
         if self.clip == 0:
             return _focus(ops.log_sigmoid(-logits), ops.sigmoid(logits), self.gamma_absent)
         p = ops.maximum(ops.sigmoid(logits) - self.clip, 0)

@@ -23,6 +23,7 @@ class MeanLoss(keras.metrics.Metric):
     """
 
     def __init__(self, loss: CrossEntropy, name: str | None = None, dtype: Any = None) -> None:
+        # As the config of a saved model has it.
         if isinstance(loss, dict):
             loss = keras.saving.deserialize_keras_object(loss)
         _checks.instance("loss", loss, CrossEntropy, "a loss of tltoolkit.losses")
@@ -33,6 +34,7 @@ class MeanLoss(keras.metrics.Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch."""
+        # Without a cast probabilities keep the logits that Keras has put beside them.
         y_pred = ops.cast(y_pred, self.loss.dtype) if self.loss.from_logits else y_pred
         losses = self.loss.call(y_true, y_pred)
         weights = self.loss.row_weights(y_true, y_pred)

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tltoolkit import _checks, freezing, plans
+from tltoolkit import _checks
 from tltoolkit import augment as augmentation
 from tltoolkit.data import ImageData
 from tltoolkit.imbalance import Correction
-from tltoolkit.network import Network
-from tltoolkit.stages import Plan, Stage
-from tltoolkit.training import given, solving
-from tltoolkit.training.solving import linear_head
+from tltoolkit.model import freezing
+from tltoolkit.model.network import Network
+from tltoolkit.plans import ready
+from tltoolkit.plans.stages import Plan, Stage
+from tltoolkit.training import given, linear
 
 
 def plan_of(plan: str | Plan, network: Network) -> tuple[Plan, str]:
@@ -20,10 +21,10 @@ def plan_of(plan: str | Plan, network: Network) -> tuple[Plan, str]:
     if isinstance(plan, Plan):
         return plan, "the plan was given"
     _checks.instance("plan", plan, str, "a name, or a tl.Plan such as tl.Plan((stage,))")
-    _checks.one_of("plan", plan, ["auto", *plans.PLANS])
+    _checks.one_of("plan", plan, ["auto", *ready.PLANS])
     if plan == "auto":
-        return plans.first(linear_head(network) is not None), ""
-    return plans.PLANS[plan](), f"plan={plan!r} was asked for"
+        return ready.first(linear.linear_head(network) is not None), ""
+    return ready.PLANS[plan](), f"plan={plan!r} was asked for"
 
 
 def pipeline_of(augment: Any, image_size: int, class_counts: Any, seed: int) -> Any:
@@ -45,7 +46,8 @@ def check_stages(
         rule = "'linear_probe', or another that trains a head only, with imbalance features"
         raise _checks.fail("plan", rule, plan)
     for stage in begun:
-        solving.check_stage(network, stage)
+        linear.check_stage(network, stage)
+        # For its errors alone: what a stage unfreezes may not exist in this model.
         freezing.freeze_plan(network.model, network.blocks, stage.unfreeze, stage.batch_norm)
         if stage.early_stopping is not None and data.val is None:
             rule = f"None in stage {stage.name!r}, since the data has no validation split"
@@ -68,15 +70,13 @@ def check_callbacks(
 ) -> None:
     """Raise for a callback or a loss that cannot do its work in the stages of this run."""
     _checks.instance("callbacks", callbacks, (list, tuple), "a list of Keras callbacks")
+    # Whatever "auto" adds is fitted, and calls them.
     later = [Stage("fine_tune")] if plan == "auto" else []
     given.check(callbacks, network, [*begun, *later], correction, data.val is not None)
 
 
 def check_save_freq(save_freq: str | int, run_dir: str | Path | None) -> None:
-    """Raise ValueError for what is no number of steps, or has no place to write to."""
-    if save_freq == "epoch":
-        return
-    _checks.integer("save_freq", save_freq, 1)
-    if run_dir is None:
+    """Raise ValueError for checkpoints that have no place to be written to."""
+    if save_freq != "epoch" and run_dir is None:
         rule = "left out without run_dir, where checkpoints would be written"
         raise _checks.fail("save_freq", rule, save_freq)

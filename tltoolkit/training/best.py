@@ -25,6 +25,7 @@ class Best:
 
     def consider(self, model: Any, epoch: int, logs: Mapping[str, float]) -> None:
         """Keep a copy of the model's weights if this epoch is the best."""
+        # Keras' EarlyStopping and ModelCheckpoint take a first NaN for the best one (3.15.1).
         if not np.isfinite(logs.get("loss", np.nan)):
             return
         # The first one is better than none, also where its outputs have no score.
@@ -32,6 +33,11 @@ class Best:
             self.score = score(logs)
             self.epoch = epoch
             self.weights = training_state.values(training_state.model_variables(model))
+
+    def take(self, model: Any, epoch: int, logs: Mapping[str, float]) -> None:
+        """Keep a copy of the model's weights as the best, whatever was better by score."""
+        self.score, self.epoch = score(logs), epoch
+        self.weights = training_state.values(training_state.model_variables(model))
 
     def restore(self, model: Any) -> None:
         """Give the model the weights of the best epoch."""
@@ -43,6 +49,7 @@ class KeepBest(keras.callbacks.Callback):
 
     def __init__(self, kept: Any, best: Best, first_epoch: int) -> None:
         super().__init__()
+        # The whole model, where `self.model` is the part above what is frozen.
         self.kept = kept
         self.best = best
         self.first_epoch = first_epoch
@@ -55,6 +62,7 @@ class KeepBest(keras.callbacks.Callback):
 def score(logs: Mapping[str, float]) -> tuple[float, float]:
     """What makes one epoch better than another."""
     values = logs.get(BEST_BY, -np.inf), -logs.get("val_loss", np.inf)
+    # NaN is not less than anything: no epoch could be better than one with it.
     f1, loss = (-np.inf if np.isnan(value) else value for value in values)
     return f1, loss
 

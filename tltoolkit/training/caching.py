@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import augment, graph
+from tltoolkit import augment
 from tltoolkit.augment.labels import as_targets
+from tltoolkit.layers import graph
 from tltoolkit.training import features
 from tltoolkit.training.features import Storage
 
@@ -97,6 +98,7 @@ def key_of(model: Any, cut: Any, wanted: Wanted, storage: Storage) -> str:
         for variable in getattr(node.layer, "variables", ()):
             digest.update(np.ascontiguousarray(variable.numpy()).data)
     split = wanted.examples.source
+    # By identity, which holds as long as the run: it keeps its images.
     digest.update(f"{id(split.source)} {split.indices.tolist()}".encode())
     digest.update(f"{_images_of(wanted)} {wanted.views} {storage!r}".encode())
     return digest.hexdigest()
@@ -143,5 +145,6 @@ def choose_views(
 def _config(layer: Any) -> str:
     try:
         return repr(layer.get_config())
+    # Keras 3.15.1 raises it for a layer whose arguments it cannot write down.
     except NotImplementedError:
         return repr(id(layer))

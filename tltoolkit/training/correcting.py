@@ -8,15 +8,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from tltoolkit import freezing, graph
 from tltoolkit.data import ImageData
 from tltoolkit.imbalance import Correction, Imbalance, correct, logit_offsets
-from tltoolkit.network import Network
-from tltoolkit.run import StageResult
-from tltoolkit.stages import LBFGS, Stage
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing
+from tltoolkit.model.network import Network
+from tltoolkit.plans.stages import Stage
+from tltoolkit.plans.terms import LBFGS
 from tltoolkit.training import made_up, untouched
 from tltoolkit.training.job import Job
-from tltoolkit.training.solving import linear_head, makes_outputs
+from tltoolkit.training.linear import linear_head, makes_outputs
+from tltoolkit.training.result import StageResult
 
 RETRAIN = "retrain"
 # Attributes of a model in which training notes something.
@@ -65,6 +67,7 @@ def last_dense(network: Network) -> Any | None:
     nodes = graph.nodes(network.model)
     made = {id(tensor): node for node in nodes for tensor in node.outputs}
     node = made[id(network.output)]
+    # Down past activations and reshapes, which have no weights.
     while len(node.inputs) == 1 and not getattr(node.layer, "weights", None):
         node = made[id(node.inputs[0])]
     layer = node.layer
@@ -111,13 +114,14 @@ def for_stage(job: Job, stage: Stage) -> Job:
 
 def note_priors(model: Any, job: Job, stages: Iterable[StageResult], best_epoch: int) -> None:
     """Let the model know the class shares that its outputs assume; ours, those of training too."""
+    # `result` is afterwards the stage that the best epoch belongs to.
     epoch = best_epoch
     for result in stages:
         if epoch < result.epochs:
             break
         epoch -= result.epochs
     correction = for_stage(job, result.stage).correction
-    solved = result.stage.optimizer == LBFGS
+    solved = result.stage.solved
     planned = 1 if solved else result.stage.epochs
     assumed = tuple(map(float, correction.assumed_prior(epoch, planned, solved)))
     if job.network.settings is not None:
@@ -126,6 +130,7 @@ def note_priors(model: Any, job: Job, stages: Iterable[StageResult], best_epoch:
             train_prior=tuple(map(float, correction.prior)),
             output_prior=assumed,
         )
+    # A share of 0 or 1 has no finite logarithm, by which a later run would adjust.
     elif (bias := _last_bias(job.network)) is not None and all(0 < p < 1 for p in assumed):
         model.tltoolkit_assumed = Assumed(assumed, bias)
 

@@ -11,17 +11,15 @@ from typing import IO, Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import types_pb2
-from tensorflow.python.framework import op_def_registry
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from tltoolkit import _checks, graph
+from tltoolkit import _checks
 from tltoolkit.augment import keys
 from tltoolkit.augment.dataset import untuned
-from tltoolkit.network import RGB, as_channels
+from tltoolkit.layers import graph, private
+from tltoolkit.model.network import RGB, as_channels
+from tltoolkit.training.terms import STORAGE
 
 Batch = tuple[np.ndarray, Any]
-DTYPES = ("float32", "float16")
 # A folded graph is 1.1 to 1.25 times faster, but folding takes as long as that many images gain.
 IMAGES_PER_MB = 15
 # All else that takes a variable may write it.
@@ -49,8 +47,7 @@ class Storage:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        _checks.number("memory_gb", self.memory_gb, above=0)
-        _checks.one_of("dtype", self.dtype, DTYPES)
+        _checks.fields(STORAGE, self)
 
     @property
     def memory_bytes(self) -> float:
@@ -95,20 +92,18 @@ def frozen_function(model: Any, cut: Any, images: int) -> Callable[[np.ndarray],
     weights_mb = lower.count_params() * 4 / 2**20
     if images < IMAGES_PER_MB * weights_mb or _writes(concrete):
         return lambda images: concrete(tf.constant(images)).numpy()
-    folded = convert_variables_to_constants_v2(concrete)
+    folded = private.folded(concrete)
     return lambda images: folded(tf.constant(images))[0].numpy()
 
 
 def _writes(concrete: Any) -> bool:
     """Whether a graph may change variables, which a constant in their place cannot bear."""
     definition = concrete.graph.as_graph_def()
+    # A function counts for no operation, and its own are gone through as well.
     bodies = [definition.node, *(part.node_def for part in definition.library.function)]
-    return any(map(_takes_resource, {node.op for nodes in bodies for node in nodes} - _READS))
-
-
-def _takes_resource(operation: str) -> bool:
-    known = op_def_registry.get(operation)  # None for a function, which is gone through itself
-    return known is not None and any(x.type == types_pb2.DT_RESOURCE for x in known.input_arg)
+    return any(
+        map(private.takes_resource, {node.op for nodes in bodies for node in nodes} - _READS)
+    )
 
 
 def compute(
@@ -132,6 +127,7 @@ def compute(
             values = function(images)
             if out is None:
                 out = storage.empty((len(views), count, *values.shape[1:]), len(values), taken)
+            # Too large for float16 is told below, with what to do about it.
             with np.errstate(over="ignore"):
                 out[k, start : start + len(values)] = values
             if not np.isfinite(out[k, start : start + len(values)]).all():
@@ -178,6 +174,7 @@ def feed(
     dataset = tf.data.Dataset.from_tensors(0).map(first).flat_map(one_epoch)
     length = tf.data.experimental.assert_cardinality(steps)
     dataset = dataset.apply(length).with_options(untuned())
+    # Somebody has to hold what the functions above refer to weakly.
     dataset.rows = rows
     return dataset
 
@@ -228,6 +225,7 @@ def _mapped(shape: tuple[int, ...], dtype: str, needed: int, directory: Path | N
             _reserve(file, needed)
         except OSError as error:
             raise OSError(f"{full}less: {error.strerror}") from error
+        # The map outlives the handle; the file, which has no name, is gone with the map.
         return np.memmap(file, dtype, "r+", shape=shape)
 
 

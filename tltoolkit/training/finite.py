@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tltoolkit import graph
+from tltoolkit.layers import graph
 from tltoolkit.training.job import Task
 
 SHOWN = 5
@@ -95,6 +95,7 @@ def first_broken(model: Any, x: Any) -> str | None:
 
 def _finite(values: Iterable[Any]) -> bool:
     tensors = [tf.convert_to_tensor(value) for value in values]
+    # TensorFlow's is_finite takes no whole numbers, as states of generators are.
     floats = [tensor for tensor in tensors if tensor.dtype.is_floating]
     return all(bool(tf.reduce_all(tf.math.is_finite(tensor))) for tensor in floats)
 

@@ -7,8 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from tltoolkit import freezing, graph, traits
 from tltoolkit.callbacks import training_state
+from tltoolkit.layers import graph, traits
+from tltoolkit.model import freezing
 from tltoolkit.training.job import Task, recalibrated
 
 
@@ -79,6 +80,7 @@ def _free(task: Task) -> set[int]:
     for layer in model.layers:
         if plan.get(labels[id(layer)]):
             inner = graph.layers_inside(layer)
+            # A BatchNorm inside a layer that trains may be frozen by itself.
             fixed = [one for one in inner if not plan.get(labels[id(one)], True)]
             free |= {id(v) for v in layer.variables}
             free -= {id(v) for one in fixed for v in one.variables}

@@ -5,14 +5,15 @@ from typing import Any
 
 import keras
 
-from tltoolkit import _checks, graph
+from tltoolkit import _checks
 from tltoolkit import callbacks as ours
 from tltoolkit.imbalance import Correction
-from tltoolkit.network import Network
-from tltoolkit.stages import LBFGS, Stage
+from tltoolkit.layers import graph
+from tltoolkit.model.network import Network
+from tltoolkit.plans.stages import Stage
 from tltoolkit.training import correcting, objective
 from tltoolkit.training.best import BEST_BY
-from tltoolkit.training.solving import linear_head
+from tltoolkit.training.linear import linear_head
 
 # These keep or restore the weights of one whole model in one fit; a stage fits but its upper part.
 KEEPERS = (
@@ -63,7 +64,7 @@ def check(
         TypeError: Something else than a Keras callback.
         ValueError: A callback that has no place in a run; it says what does its work.
     """
-    fitted = [stage for stage in stages if stage.optimizer != LBFGS]
+    fitted = [stage for stage in stages if not stage.solved]
     if correction.imbalance.adjust == correcting.RETRAIN and linear_head(network) is None:
         fitted.append(Stage(correcting.RETRAIN))
     if not fitted and correction.imbalance.loss in ("focal", "ldam", "asymmetric"):

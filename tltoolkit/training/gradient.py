@@ -8,17 +8,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tltoolkit import graph, optimizers, traits
 from tltoolkit.callbacks import EarlyStopping
 from tltoolkit.callbacks.weight_average import estimate_batch_norm
-from tltoolkit.stages import LBFGS
-from tltoolkit.training import objective, saying
+from tltoolkit.layers import graph, traits
+from tltoolkit.training import objective, optimizers, saying
 from tltoolkit.training.best import Best, KeepBest
 from tltoolkit.training.finite import Finite
 from tltoolkit.training.frozen import FrozenCheck
 from tltoolkit.training.job import History, Task, recalibrated
 from tltoolkit.training.objective import loss_of
 from tltoolkit.training.progress import Progress, StageCheckpoints
+from tltoolkit.training.terms import BARS, LINES
 from tltoolkit.training.validation import Validation
 
 # Biases, and the scales and shifts of normalisation, keep their size.
@@ -36,8 +36,9 @@ def fit(task: Task, progress: Progress) -> History:
         fitted = trainer.fit(
             train,
             epochs=task.stage.epochs,
+            # The data come in an order of their own, keyed by seed and epoch.
             shuffle=False,
-            verbose=int(task.job.verbose == saying.BARS),
+            verbose=int(task.job.verbose == BARS),
             callbacks=[
                 *objective.callbacks_of(task, loss),
                 *_callbacks(task, progress, validation),
@@ -76,7 +77,8 @@ def optimizer_of(trainer: Any, task: Task, rate: Callable[[float], Any]) -> Any:
     Args:
         trainer: The model that trains, its freeze plan applied.
         task: The stage.
-        rate: From a variable's factor of `layer_decay` to a learning rate or Keras schedule.
+        rate: From a variable's factor of `layer_decay` and `head_rate` to a learning rate or
+            Keras schedule.
     """
     stage = task.stage
     from_top = list(task.job.network.blocks.values())[::-1]
@@ -88,7 +90,11 @@ def optimizer_of(trainer: Any, task: Task, rate: Callable[[float], Any]) -> Any:
     return optimizers.build(
         stage.optimizer,
         rate,
-        {id(v): stage.layer_decay ** depth[layer] for layer, v in trained},
+        {
+            # Depth 0 is the head.
+            id(v): stage.layer_decay ** depth[layer] * (1.0 if depth[layer] else stage.head_rate)
+            for layer, v in trained
+        },
         momentum=stage.momentum,
         weight_decay=stage.weight_decay,
         clip_norm=stage.clip_norm,
@@ -112,9 +118,10 @@ def _callbacks(task: Task, progress: Progress, validation: Validation | None) ->
         own.append(EarlyStopping(monitor="val_loss", patience=stage.early_stopping))
     # After those that put an average of the weights into the model at the end of an epoch.
     best = KeepBest(job.model, progress.best, task.first_epoch)
-    said = [saying.Lines()] * (job.verbose == saying.LINES)
+    said = [saying.Lines()] * (job.verbose == LINES)
     callbacks = [*own, *job.callbacks, best, *said]
     if progress.directory is not None:
+        # Last, so that a checkpoint has what all others made of the epoch.
         callbacks.append(StageCheckpoints(progress, task, callbacks, finite))
     return callbacks
 
@@ -124,7 +131,7 @@ def _one_log(task: Task, progress: Progress) -> Iterator[None]:
     """Let a CSVLogger go on with its file in later stages; each `fit` would begin it anew."""
     logs = [c for c in task.job.callbacks if isinstance(c, keras.callbacks.CSVLogger)]
     kept = [log.append for log in logs]
-    begun = any(result.stage.optimizer != LBFGS for result in progress.results)
+    begun = any(not result.stage.solved for result in progress.results)
     for log in logs:
         log.append = log.append or begun or progress.start != (0, 0)
     try:
@@ -137,6 +144,7 @@ def _one_log(task: Task, progress: Progress) -> Iterator[None]:
 def reseed(trainer: Any, seed: int) -> None:
     """Start the generators of random layers anew, whatever ran before."""
     for i, generator in enumerate(traits.generators(trainer)):
+        # A SeedGenerator's state is two numbers (Keras 3.15.1).
         generator.state.assign(np.random.SeedSequence((seed, i)).generate_state(2))
 
 
@@ -153,6 +161,7 @@ def _recalibrate(
     moved = {id(norm) for norm in recalibrated(job, task.stage).values()}
     flags = [(norm, norm.trainable) for norm in traits.batch_norms(trainer)]
     for norm, _ in flags:
+        # `estimate_batch_norm` goes by this flag.
         norm.trainable = id(norm) in moved
     estimate_batch_norm(trainer, train)
     for norm, trainable in flags:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import augment, freezing, graph
+from tltoolkit import augment
 from tltoolkit.imbalance import correct
-from tltoolkit.network import Network
-from tltoolkit.stages import Stage
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing
+from tltoolkit.model.network import Network
+from tltoolkit.plans.stages import Stage
 from tltoolkit.training import caching, features, made_up
 from tltoolkit.training.caching import Examples, Features, Wanted
 
@@ -45,6 +47,7 @@ class Job:
         if self.correction is None:
             names = tuple(map(str, range(self.train.targets.shape[1])))
             plain = correct("none", self.train.targets, names, self.multi_label)
+            # A frozen dataclass can set a field of its own in no other way.
             object.__setattr__(self, "correction", plain)
 
     @property
@@ -95,7 +98,7 @@ class Task:
         """Stored activations (1, M, F) with made-up rows, and their targets (M, C)."""
         stored, _ = self.stored()
         assert stored is not None  # `made_up.check_stage` asks for a stage that stores
-        return made_up.rows(stored, self.job, self.seed)
+        return made_up.rows(stored, self.job.correction, self.seed)
 
     def trainer(self) -> Any:
         """The part of the model that is computed at every step."""
@@ -123,6 +126,7 @@ class Task:
             )
         if self.held_at is not None and job.val is not None:
             wanted["val"] = Wanted(examples=job.val, pipeline=job.plain)
+        # Where both are stored, both are cut at the same place.
         cut = self.held_at if self.tensor is None else self.tensor
         found = job.features.get(job.model, cut, job.batch_size, list(wanted.values()))
         named = dict(zip(wanted, found, strict=True))

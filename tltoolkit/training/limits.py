@@ -25,6 +25,7 @@ class StopAfter(keras.callbacks.Callback):
         """Count."""
         self.taken += 1
         if self.taken == self.steps[self.fits - 1]:
+            # Keras' `fit` looks at it after each step (3.15.1).
             self.model.stop_training = True
 
     def get_state(self) -> dict[str, int]:

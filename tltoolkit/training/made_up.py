@@ -1,33 +1,31 @@
 """Made-up rows of stored features for the rarer classes, as `Imbalance(features=...)` asks."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from tltoolkit import _checks, freezing
+from tltoolkit import _checks
 from tltoolkit.imbalance import Correction, resample
-from tltoolkit.network import Network
-from tltoolkit.stages import Stage
-
-if TYPE_CHECKING:
-    from tltoolkit.training.job import Job
+from tltoolkit.model import freezing
+from tltoolkit.model.network import Network
+from tltoolkit.plans.stages import Stage
 
 
-def rows(stored: np.ndarray, job: "Job", seed: int) -> tuple[np.ndarray, np.ndarray]:
+def rows(stored: np.ndarray, correction: Correction, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Real and made-up features (1, M, F) and their one-hot targets (M, C).
 
     Every stored version of an image is a row of its own.
 
     Args:
         stored: Activations (views, N, F).
-        job: What the stages share.
+        correction: What is done about class imbalance.
         seed: Of the sampler.
     """
-    correction = job.correction
     labels = np.tile(correction.labels, len(stored))
     flat = stored.reshape(-1, stored.shape[-1])
     made, classes = resample(flat, labels, correction.imbalance.features, seed)
+    # As stored activations come: one view.
     return made[None], np.eye(len(correction.counts), dtype=np.float32)[classes]
 
 

@@ -36,6 +36,7 @@ def loss_of(task: Task) -> losses.CrossEntropy:
 def metrics_of(task: Task, loss: losses.CrossEntropy) -> list[Any]:
     """Accuracy and, where the loss is a corrected one, that loss and the plain one, exactly."""
     network = task.job.network
+    # A logit of 0 is a probability of one half.
     threshold = 0.0 if network.from_logits else 0.5
     if network.one_for_two(task.job.multi_label):
         found = [keras.metrics.MeanMetricWrapper(_is_right, "accuracy", threshold=threshold)]

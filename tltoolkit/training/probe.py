@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from tltoolkit.data.folds import set_aside
-from tltoolkit.network import probabilities
+from tltoolkit.model.network import probabilities
 
 # Inverse strengths of the L2 penalty on standardised features, from strong to weak.
 PENALTIES = tuple(10.0 ** (k / 2) for k in range(-10, 3))
@@ -15,6 +15,9 @@ PENALTIES = tuple(10.0 ** (k / 2) for k in range(-10, 3))
 NONE_HELD = 1.0
 FOLDS = 3
 PATIENCE = 2
+# Of float32, a few units in the last place: stretched to a deviation of 1, such a feature would
+# get a weight so large that sums with it lose the digits of all others.
+ROUNDING = 1e-6
 # Features (N, F), targets (N, C) and weights of the rows; see `solve`.
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
@@ -90,6 +93,7 @@ def log_loss(
 ) -> float:
     """Mean cross-entropy of probabilities (N, C), weighted as in `solve`; per class where
     `multi_label`."""
+    # In float32 a probability may round to 0, whose logarithm is infinite.
     p = probabilities.astype(np.float64).clip(np.finfo(np.float64).tiny, 1)
     if multi_label:
         absent = (1 - probabilities.astype(np.float64)).clip(np.finfo(np.float64).tiny, 1)
@@ -131,8 +135,8 @@ def _path(
 ) -> Solution:
     features, targets, row_weights = fit[0].astype(np.float64), *fit[1:]
     mean, std = features.mean(0), features.std(0)
-    # A feature that never varied says nothing, and must not when it does.
-    std[(std == 0) | (not scale)] = 1
+    # A feature that never varied, but for rounding, says nothing, and must not when it does.
+    std[(std <= ROUNDING * abs(features).max(0)) | (not scale)] = 1
     scaled = (features - mean) / std
     # Under an L2 penalty the solution lies in the span of the rows: with few of them it is
     # found among as many numbers instead of among all features, which is the same and quicker.
@@ -167,6 +171,7 @@ def _models(classes: int, multi_label: bool) -> list[Any]:
     from sklearn.linear_model import LogisticRegression
 
     count = classes if multi_label else 1
+    # scikit-learn stops at 1e-4 or after 100 iterations (1.9.1); a head shall be at its optimum.
     return [LogisticRegression(tol=1e-5, max_iter=1000, warm_start=True) for _ in range(count)]
 
 
@@ -198,6 +203,7 @@ def _fit_softmax(model: Any, rows: Rows, penalty: float) -> tuple[np.ndarray, np
         # scikit-learn's two classes are one logit; the head has two.
         found, bias = np.concatenate([-found, found]) / 2, np.concatenate([-bias, bias]) / 2
     weights = np.zeros((targets.shape[1], scaled.shape[1]))
+    # Of a class without rows: as likely as half a row among all.
     intercepts = np.full(targets.shape[1], logsumexp(bias) - np.log(2 * len(targets)))
     weights[present], intercepts[present] = found, bias
     return weights, intercepts

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import graph
 from tltoolkit.callbacks import Resume, checkpoint, training_state
-from tltoolkit.freezing import freeze_plan
-from tltoolkit.run import StageResult
+from tltoolkit.layers import graph
+from tltoolkit.model.freezing import freeze_plan
 from tltoolkit.training.best import BEST_BY, Best
 from tltoolkit.training.finite import Finite
 from tltoolkit.training.interrupts import Interrupts
 from tltoolkit.training.job import History, Job, Task
+from tltoolkit.training.result import StageResult
 
 Tree = dict[str, Any]
 NAMES = 2**13  # bytes for what a checkpoint says besides numbers, in all and of each layer
@@ -37,6 +37,7 @@ class Progress:
             stage has taken it up.
         since: When this process began to work on the stage.
         paths: Those of the model's variables in this process, in their order.
+        choice: The heads that a stage of this process chose in closed form, or None.
     """
 
     directory: Path | None = None
@@ -49,6 +50,7 @@ class Progress:
     found: Tree | None = None
     since: float = 0.0
     paths: list[str] = field(default_factory=list)
+    choice: Any = None
 
     @property
     def start(self) -> tuple[int, int]:
@@ -142,6 +144,7 @@ class Progress:
         pairs = zip(best["weights"], tree["model"], strict=bool(best["weights"]))
         weights = [now if kept is None else kept for kept, now in pairs]
         self.best = Best(tuple(best["score"]), best["epoch"], weights)
+        # Only a checkpoint in the middle of a stage has one. Its callback puts back the rest.
         if "optimizer" in tree:
             self.found = tree
             return True
@@ -205,6 +208,7 @@ class StageCheckpoints(Resume):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Write a checkpoint if it is time, and leave if a signal waits."""
         super().on_train_batch_end(batch, logs)
+        # Leaving now loses nothing.
         if self._saved_step == self._step:
             self.progress.interrupts.leave()
 
@@ -228,6 +232,7 @@ class StageCheckpoints(Resume):
         return super()._is_due() or self.progress.interrupts.asked is not None
 
     def _make_metrics(self) -> None:
+        # Keras 3.15.1 makes the variables of metrics with the first batch: too late here.
         targets = self.task.job.train.targets[:1]
         self.model.compute_metrics(None, targets, np.zeros_like(targets))
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tltoolkit.training.terms import LADDER, SWEEP
+
 # A fall of the loss smaller than this share of it is none.
 LEAST_FALL = 0.02
 # The averaging window of a sweep and the run-up that is not judged, as shares of its steps.
 WINDOW, RUN_UP = 0.1, 0.1
-SWEEP, LADDER = "sweep", "ladder"
-MODES = (SWEEP, LADDER)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -161,6 +161,7 @@ def _unreliable(losses: NDArray[np.float64], average: NDArray[np.float64], steps
         return told + "the loss was no number at once; look at the data with tl.check.data"
     run_up = max(2, int(RUN_UP * steps))
     lowest = int(average.argmin())
+    # The difference of two losses has sqrt(2) times the deviation of one.
     noise = float(np.std(np.diff(losses[: lowest + 1]))) / np.sqrt(2) if lowest > 1 else 0.0
     start = float(losses[:run_up].mean())
     if lowest < run_up:

@@ -7,9 +7,7 @@ from typing import Any
 
 import keras
 
-from tltoolkit import _checks
-
-NOTHING, BARS, LINES = 0, 1, 2
+from tltoolkit.training.terms import BARS, LINES, VERBOSE
 
 
 def level(verbose: str | int) -> int:
@@ -20,9 +18,10 @@ def level(verbose: str | int) -> int:
     Raises:
         ValueError: Something else than "auto", 0, 1 and 2.
     """
-    _checks.one_of("verbose", verbose, ["auto", NOTHING, BARS, LINES])
+    VERBOSE.check("verbose", verbose)
     if verbose != "auto":
         return int(verbose)
+    # Python has no standard output without a console, as under pythonw on Windows.
     return BARS if sys.stdout is not None and sys.stdout.isatty() else LINES
 
 

@@ -1,20 +1,32 @@
 """One stage: freeze, compute what stays frozen, fit, check that nothing else changed."""
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from tltoolkit import freezing, graph
-from tltoolkit.run import StageResult
-from tltoolkit.stages import AUTO, LBFGS, Stage
-from tltoolkit.training import frozen, gradient, solving, sweep
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing
+from tltoolkit.plans.stages import AUTO, Stage
+from tltoolkit.training import correcting, frozen, gradient, solving, sweep
 from tltoolkit.training.best import best_epoch
 from tltoolkit.training.job import Job, Task, task_of
 from tltoolkit.training.progress import Progress, variable_paths
+from tltoolkit.training.result import StageResult
 
 # Of a stage that asks for "auto" where no rate could be found, by what it unfreezes.
 FALLBACK_RATES = {freezing.HEAD: 1e-3}
 FALLBACK_RATE = 1e-4
+
+
+def run_stages(job: Job, stages: Iterable[Stage], first: int, progress: Progress) -> None:
+    """Train the stages that are left, the first of them numbered `first`."""
+    for number, stage in enumerate(stages, first):
+        if number < len(progress.results):
+            continue
+        if job.verbose:
+            print(f"Stage {number + 1}: {stage.name}, unfreeze={stage.unfreeze!r}")
+        run_stage(correcting.for_stage(job, stage), stage, number, progress)
 
 
 def run_stage(job: Job, stage: Stage, number: int, progress: Progress) -> None:
@@ -35,7 +47,7 @@ def run_stage(job: Job, stage: Stage, number: int, progress: Progress) -> None:
     progress.paths = variable_paths(job.model)
     before = begun["hashes"]
     task = with_rate(task_of(job, stage, number, progress.first_epoch, plan), begun)
-    history = (solving if stage.optimizer == LBFGS else gradient).fit(task, progress)
+    history = (solving if stage.solved else gradient).fit(task, progress)
     changed = frozen.changed(variables, before)
     frozen.check(task, changed)
     result = StageResult(

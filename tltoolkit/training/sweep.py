@@ -13,8 +13,10 @@ from tltoolkit.training import gradient, rates
 from tltoolkit.training.job import Task
 from tltoolkit.training.objective import loss_of
 from tltoolkit.training.rates import RateCurve
+from tltoolkit.training.terms import SWEEP
 from tltoolkit.training.untouched import untouched
 
+# From where weights hardly move to where the loss explodes.
 LOW, HIGH = 1e-6, 10.0
 SWEEP_STEPS, RUNG_STEPS = 100, 30
 # Of a rung, the share of last steps whose mean loss is its result.
@@ -26,7 +28,7 @@ Losses = Callable[[NDArray[np.float64]], Iterator[float]]
 
 def find_rate(
     task: Task,
-    mode: str = rates.SWEEP,
+    mode: str = SWEEP,
     low: float = LOW,
     high: float = HIGH,
     steps: int | None = None,
@@ -44,7 +46,7 @@ def find_rate(
     with untouched(task.job.model):
         trainer = task.trainer()
         make = _losses(trainer, task)
-        if mode == rates.SWEEP:
+        if mode == SWEEP:
             return sweep(make, low, high, steps or SWEEP_STEPS)
         return ladder(make, low, high, steps or RUNG_STEPS)
 
@@ -83,10 +85,12 @@ def rung(make: Losses, rate: float, steps: int) -> float:
 
 def _losses(trainer: Any, task: Task) -> Losses:
     """Training steps of a stage; traced once, whatever the rates."""
+    # Of any length, so that a sweep and its rungs share one traced step.
     listed = tf.Variable(np.zeros(1, np.float32), shape=tf.TensorShape([None]))
     optimizer = gradient.optimizer_of(trainer, task, lambda factor: _Listed(listed, factor))
     step = training_step(trainer, loss_of(task), optimizer)
     changing = [*trainer.variables, *optimizer.variables]
+    # Copied, since the array of a variable is its memory, which steps overwrite.
     start = [np.copy(v.numpy()) for v in changing]
 
     def make(rates: NDArray[np.float64]) -> Iterator[float]:
@@ -96,6 +100,7 @@ def _losses(trainer: Any, task: Task) -> Losses:
         listed.assign(rates.astype(np.float32))
         with task.data() as (train, _):
             epochs = itertools.chain.from_iterable(itertools.repeat(train))
+            # The batches never end: the rates do.
             yield from (step(batch) for batch, _ in zip(epochs, rates, strict=False))
 
     return make
@@ -118,6 +123,7 @@ def training_step(trainer: Any, loss: Any, optimizer: Any) -> Callable[[Any], fl
     Not `fit`, because that would have to compile a model that may be the user's own.
     """
     variables = trainer.trainable_variables
+    # Now, so that its variables can be noted before the first step.
     optimizer.build(variables)
 
     def step(x: Any, y: Any, weight: Any) -> Any:
@@ -127,5 +133,6 @@ def training_step(trainer: Any, loss: Any, optimizer: Any) -> Callable[[Any], fl
         optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
         return value
 
+    # The last batch of an epoch may be smaller, which is no reason to trace again.
     traced = tf.function(step, reduce_retracing=True, autograph=False)
     return lambda batch: float(traced(*keras.utils.unpack_x_y_sample_weight(batch)))

@@ -1,5 +1,6 @@
-"""A job for measurements: a model on some training images, nothing kept or written."""
+"""How a job is laid out: by a run for all its stages, or for a measurement on some images."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,7 +9,7 @@ import numpy as np
 from tltoolkit import _checks
 from tltoolkit.augment import keys
 from tltoolkit.data.images import check_image_data
-from tltoolkit.network import Network, network_of
+from tltoolkit.model.network import Network, network_of
 from tltoolkit.training.caching import Examples, Features
 from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job
@@ -26,6 +27,37 @@ def network_for(model: Any, data: Any, from_logits: bool | str = "auto") -> Netw
     network = network_of(model, from_logits, data.multi_label)
     network.check_classes("data", data.class_names, data.multi_label)
     return network
+
+
+def job_of(
+    network: Network,
+    train: Any,
+    val: Any | None,
+    *,
+    batch_size: int,
+    seed: int,
+    pipeline: Any = None,
+    features: Features | None = None,
+    callbacks: Sequence[Any] = (),
+    verbose: int = 0,
+    correction: Any = None,
+) -> Job:
+    """A job on two splits; a pipeline of None shows the training images plain."""
+    plain = network.plain
+    return Job(
+        network=network,
+        train=Examples.of(train),
+        val=None if val is None else Examples.of(val),
+        plain=plain,
+        augmented=pipeline or plain,
+        features=features or Features(storage=Storage()),
+        batch_size=batch_size,
+        multi_label=train.multi_label,
+        callbacks=callbacks,
+        verbose=verbose,
+        seed=seed,
+        correction=correction,
+    )
 
 
 def trial(
@@ -46,20 +78,7 @@ def trial(
     """
     if pipeline is not None:
         network, pipeline = network.shown("pipeline", pipeline)
-    plain = network.plain
-    return Job(
-        network=network,
-        train=Examples.of(split),
-        val=None,
-        plain=plain,
-        augmented=pipeline or plain,
-        features=Features(storage=Storage()),
-        batch_size=batch_size,
-        multi_label=split.multi_label,
-        callbacks=(),
-        verbose=0,
-        seed=seed,
-    )
+    return job_of(network, split, None, pipeline=pipeline, batch_size=batch_size, seed=seed)
 
 
 def sample(split: Any, count: int, seed: int = 0) -> Any:

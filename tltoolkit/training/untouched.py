@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit.random_states import same_random_state
+from tltoolkit.layers import graph
+from tltoolkit.layers.random_states import same_random_state
 
 
 @contextmanager
@@ -38,9 +39,10 @@ def put_back_on_failure(model: Any) -> Iterator[None]:
 
 def remembered(model: Any) -> Callable[[], None]:
     """A function that puts back all variables of a model and what of it is trainable."""
+    # Copied, since the array of a variable is its memory, which training overwrites.
     values = [(v, np.copy(v.numpy())) for v in model.variables]
     # A layer's flag reaches all layers inside it, so containers come before what they contain.
-    flags = [(layer, layer.trainable) for layer in model._flatten_layers()]
+    flags = [(layer, layer.trainable) for layer in graph.layers_inside(model)]
     variable_flags = [(v, v.trainable) for v in model.variables]
 
     def put_back() -> None:

@@ -36,6 +36,7 @@ class Validation(keras.callbacks.Callback):
         # A corrected loss is a metric too, which is exact, and takes the place of the first.
         self.metrics = [keras.metrics.Mean(name="loss"), *objective.metrics_of(task, loss)]
         self.last: dict[str, float] = {}
+        # By its signature, as the last batch is smaller and would be traced again.
         self._step = tf.function(
             _step_of(model, loss, self.metrics), input_signature=held.element_spec, autograph=False
         )
@@ -88,6 +89,7 @@ def _step_of(model: Any, loss: Any, metrics: list[Any]) -> Any:
     def step(x: Any, y: Any) -> Any:
         outputs = model(x, training=False)
         penalties = sum(keras.ops.sum(penalty) for penalty in model.losses)
+        # By the number of rows, since the last batch has fewer.
         mean.update_state(loss(y, outputs) + penalties, sample_weight=tf.shape(x)[0])
         for metric in others:
             metric.update_state(y, outputs)

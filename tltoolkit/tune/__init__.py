@@ -4,24 +4,16 @@ Names are imported when they are first used. A module here never has the name of
 because Python would put the module in its place.
 """
 
-import importlib
-from typing import Any
+import lazy_loader
 
-_LAZY = {
-    "climb": "climbing",
-    "find_batch_size": "batch_size",
-    "find_lr": "rate",
-    "learning_curve": "curve",
-    "search": "searching",
-}
-__all__ = sorted(_LAZY)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"tltoolkit.tune.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'tltoolkit.tune' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "batch_size": ["find_batch_size"],
+        "choosing": ["choose_backbone"],
+        "climbing": ["climb"],
+        "curve": ["learning_curve"],
+        "rate": ["find_lr"],
+        "searching": ["search"],
+    },
+)

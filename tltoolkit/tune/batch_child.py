@@ -17,6 +17,7 @@ import numpy as np
 STATUS = Path("/proc/self/status")
 # Timed steps go on for so long; the first step, which traces, is not timed.
 SECONDS = 1.0
+# In errors of other classes, such as RuntimeError for a thread that gets no stack.
 OUT_OF_MEMORY = ("Cannot allocate memory", "can't start new thread")
 
 
@@ -36,8 +37,10 @@ def main() -> None:
     binary = order["multi_label"] or upper.output_shape[-1] == 1
     kind = "BinaryCrossentropy" if binary else "CategoricalCrossentropy"
     loss = getattr(keras.losses, kind)(from_logits=order["from_logits"])
+    # XLA is slower on a CPU, see training/gradient.py.
     upper.compile(order["optimizer"], loss, jit_compile=False)
     _limit(order["memory_gb"])
+    # If it is killed or aborted from here on, the parent takes that for a lack of memory.
     print(json.dumps({"ready": True}), flush=True)
     for size in order["sizes"]:
         try:
@@ -84,6 +87,7 @@ def _limit(memory_gb: float | None) -> None:
     allowed = _available() + _held("VmRSS") if memory_gb is None else memory_gb
     # Addresses that are reserved but hold nothing, as threads' stacks, are not what is meant.
     addresses = _held("VmSize") + max(0.0, allowed - _held("VmRSS"))
+    # A process that is aborted shall not write its memory to the disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (int(addresses * 2**30),) * 2)
 

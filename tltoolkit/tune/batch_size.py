@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tltoolkit import _checks, freezing, graph
-from tltoolkit.terms import OPTIMIZERS
+from tltoolkit import _checks
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing
 from tltoolkit.training.trial import network_for
 from tltoolkit.training.untouched import untouched
+from tltoolkit.tune.terms import FIND_BATCH_SIZE, SCALED_RATE
 
 SIZES = (16, 32, 64, 128, 256)
 # Optimizers whose step is the gradient's own size; the others scale it away.
@@ -61,8 +63,7 @@ class BatchSizes:
             ValueError: A value out of range, or no batch size was found.
         """
         target = self.batch_size if to is None else to
-        _checks.number("learning_rate", learning_rate, above=0)
-        _checks.integer("batch_size", batch_size, 1)
+        _checks.arguments(SCALED_RATE, locals())
         _checks.integer("to", target, 1)
         ratio = int(target or 0) / batch_size
         return learning_rate * (ratio if self.optimizer in LINEAR else math.sqrt(ratio))
@@ -112,10 +113,8 @@ def find_batch_size(
             that another process cannot import, fewer than 16 training images.
         RuntimeError: The other process failed for another reason than its memory.
     """
+    _checks.arguments(FIND_BATCH_SIZE, locals())
     network = network_for(model, data, from_logits)
-    _checks.one_of("optimizer", optimizer, OPTIMIZERS)
-    if memory_gb is not None:
-        _checks.number("memory_gb", memory_gb, above=0)
     sizes = [size for size in SIZES if size <= len(data.train)]
     if not sizes:
         rule = f"an ImageData with at least {SIZES[0]} training images"
@@ -155,6 +154,7 @@ def _networks(model: Any, network: Any, unfreeze: Any, batch_norm: str) -> dict[
         if cut is not None:
             lower = graph.part(network.model, network.model.input, cut)
         calls = [] if network.output is None else graph.nodes(network.model)
+        # JSON tells layers apart by their names.
         with graph.distinct_names(node.layer for node in calls):
             lower, upper = lower and lower.to_json(), upper.to_json()
         return {
@@ -168,7 +168,7 @@ def _networks(model: Any, network: Any, unfreeze: Any, batch_norm: str) -> dict[
 
 
 def _own_classes(model: Any) -> list[tuple[str, str]]:
-    kinds = {type(layer) for layer in model._flatten_layers()}
+    kinds = {type(layer) for layer in graph.layers_inside(model)}
     own = {kind for kind in kinds if not kind.__module__.startswith("keras.")}
     if local := sorted(kind.__name__ for kind in own if kind.__module__ == "__main__"):
         rule = f"one whose layers another process can import; move {', '.join(local)} to a module"
@@ -178,6 +178,7 @@ def _own_classes(model: Any) -> list[tuple[str, str]]:
 
 def _measure(order: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows that the other process printed before it ended."""
+    # What can be imported here must be there as well, for layers of the user's.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", CHILD]
     done = subprocess.run(

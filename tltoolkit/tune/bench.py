@@ -7,16 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import augment, freezing, graph
+from tltoolkit import augment
 from tltoolkit.data import ImageData
-from tltoolkit.model import Settings, build, note_preparation, with_head
-from tltoolkit.network import network_of
-from tltoolkit.stages import Plan, Stage
-from tltoolkit.training.caching import Examples, Features
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing
+from tltoolkit.model.classifier import build, note_preparation, with_head
+from tltoolkit.model.head import Head
+from tltoolkit.model.network import network_of
+from tltoolkit.model.settings import Settings
+from tltoolkit.plans.stages import Plan, Stage
+from tltoolkit.training.caching import Features
 from tltoolkit.training.features import Storage
 from tltoolkit.training.job import Job
 from tltoolkit.training.progress import Progress
 from tltoolkit.training.stage import run_stage
+from tltoolkit.training.trial import job_of
 from tltoolkit.tune import space
 
 Weights = str | Path | None | Mapping[str, str | Path | None]
@@ -32,7 +37,7 @@ class Bench:
     """Trains trial after trial on the same data, each as `fine_tune` would.
 
     A backbone is built once for each image size and trunk, and each trial starts from its first
-    weights. What a trained head reads is computed once for each backbone and pooling.
+    weights. What a trained head reads is computed once for each backbone, pooling and taps.
     """
 
     data: ImageData
@@ -42,10 +47,6 @@ class Bench:
     networks: dict[Any, tuple[Any, list[np.ndarray]]] = field(default_factory=dict)
     features: dict[Any, Features] = field(default_factory=dict)
     pipelines: dict[Any, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        assert self.data.val is not None
-        self.train, self.val = (Examples.of(split) for split in (self.data.train, self.data.val))
 
     @property
     def augment(self) -> str:
@@ -59,6 +60,7 @@ class Bench:
             FloatingPointError: The loss became NaN or infinite.
         """
         settings = space.build_settings(values, self.data.class_names, self.data.multi_label)
+        # Else the network's layers would hold the heads of all trials (Keras 3.15.1).
         with graph.nodes_forgotten(self._network(settings)):
             return self._score(settings, values, callbacks)
 
@@ -75,20 +77,18 @@ class Bench:
         return space.plan_of(values, self.augment)
 
     def _job(self, settings: Settings, batch_size: int, callbacks: Sequence[Any]) -> Job:
-        plain = self._pipeline(None, settings)
-        return Job(
-            network=network_of(self._model(settings)),
-            train=self.train,
-            val=self.val,
-            plain=plain,
-            augmented=plain,
-            features=Features(storage=self.storage),
+        made = job_of(
+            network_of(self._model(settings)),
+            self.data.train,
+            self.data.val,
             batch_size=batch_size,
-            multi_label=self.data.multi_label,
-            callbacks=callbacks,
-            verbose=0,
             seed=self.seed,
+            features=Features(storage=self.storage),
+            callbacks=callbacks,
         )
+        # Features are known by their pipeline, which therefore has to be the same one.
+        plain = self._pipeline(None, settings)
+        return replace(made, plain=plain, augmented=plain)
 
     def _shared(self, stage: Stage, job: Job) -> tuple[Stage, Job]:
         """The same with features that trials have in common, if only a head trains."""
@@ -97,9 +97,9 @@ class Bench:
         settings = job.network.settings
         assert settings is not None
         shown = stage.augment, repr(settings.preparation)
-        key = (*_key(settings), settings.head.pooling, *shown)
+        head = settings.head
+        key = (*_key(settings), head.pooling, head.taps, head.statistics, *shown)
         kept = self.features.setdefault(key, Features(storage=self.storage))
-        # Features are known by their pipeline, which therefore has to be the same one.
         augmented = self._pipeline(stage.augment, settings)
         return replace(stage, augment=None), replace(job, features=kept, augmented=augmented)
 
@@ -113,7 +113,9 @@ class Bench:
         """The network that is built once for `settings`, with its first weights."""
         key = _key(settings)
         if key not in self.networks:
-            model = build(settings, weights_of(self.weights, settings.backbone))
+            # All blocks, whichever the head of this trial reads.
+            whole = replace(settings, head=Head())
+            model = build(whole, weights_of(self.weights, settings.backbone))
             self.networks[key] = model, [v.numpy() for v in model.variables]
         model, first = self.networks[key]
         for variable, value in zip(model.variables, first, strict=True):

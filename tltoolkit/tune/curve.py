@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from tltoolkit import _checks
-from tltoolkit.builders import fresh
 from tltoolkit.data import ImageData
 from tltoolkit.data.images import check_image_data
 from tltoolkit.evaluation import Report
@@ -17,13 +16,14 @@ from tltoolkit.evaluation.intervals import (
     join_counts,
     row_weights,
 )
-from tltoolkit.stages import Plan
+from tltoolkit.model.builders import fresh
+from tltoolkit.plans.stages import Plan
 from tltoolkit.tune import power_law
 from tltoolkit.tune.heads import heads, trainings
 from tltoolkit.tune.power_law import FloatArray, PowerLaw
 from tltoolkit.tune.subsets import check_sizes, default_sizes, nested
+from tltoolkit.tune.terms import LEARNING_CURVE
 
-METRICS = ("f1_macro", "accuracy")
 DRAWS = 200
 # A gain that is worth the work of collecting and labelling.
 WORTH = 0.01
@@ -103,6 +103,7 @@ class LearningCurve:
         gains = scores - [law.score(self.images) for law in self.laws]
         expected = float(self.law.score(size))
         gain = expected - float(self.law.score(self.images))
+        # Seeded by the size, so that the same question has the same answer.
         chance = np.random.default_rng(size).normal(0, self.spread, len(scores))
         low, high = _interval((scores + chance).clip(0, 1), self.level, expected)
         gain_low, gain_high = _interval(gains, self.level, gain)
@@ -185,13 +186,9 @@ def learning_curve(
         ValueError: An argument out of range, a size larger than the data; a model whose head is
             not one dense layer, without a plan. All before any training.
     """
+    _checks.arguments(LEARNING_CURVE, locals())
     build = fresh(build)
     check_image_data(data)
-    _checks.integer("repeats", repeats, 2)
-    _checks.one_of("on", on, ("val", "test"))
-    _checks.one_of("metric", metric, METRICS)
-    _checks.number("level", level, above=0, below=1)
-    _checks.integer("seed", seed, 0, 2**31 - 1)
     for name in ("val", on):
         if name not in data.splits:
             raise _checks.fail("data", f"an ImageData with a {name} split", data)
@@ -236,6 +233,7 @@ def summarise(
     spread = float(np.sqrt(variances.mean())) if len(variances) else 0.0
     # There is but one set of all images, which may be a lucky one too.
     means[alike] += rng.normal(0, spread, (int(alike.sum()), means.shape[1]))
+    # Equal draws have a deviation of 0, by which the fit would divide.
     deviations = np.maximum(means.std(axis=1), 1e-3)
     x = np.asarray(sizes, float)
     points = []

@@ -6,19 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import _checks, freezing
+from tltoolkit import _checks
+from tltoolkit.artifacts.inference import evaluate
 from tltoolkit.augment.labels import as_targets
 from tltoolkit.data import ImageData
 from tltoolkit.evaluation import Report
-from tltoolkit.inference import evaluate
-from tltoolkit.network import network_of, probabilities
-from tltoolkit.stages import Plan
-from tltoolkit.train import fine_tune
+from tltoolkit.model import freezing
+from tltoolkit.model.network import network_of, probabilities
+from tltoolkit.plans.stages import Plan
+from tltoolkit.runs.fine_tune import fine_tune
 from tltoolkit.training import probe
 from tltoolkit.training.caching import Examples, Features, Wanted
 from tltoolkit.training.features import Storage
-from tltoolkit.training.solving import l2_of, linear_head
+from tltoolkit.training.linear import l2_of, linear_head
 
+# Of the pass that computes features, which are the same for any.
 BATCH_SIZE = 32
 
 

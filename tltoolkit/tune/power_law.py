@@ -48,6 +48,7 @@ def fit(sizes: FloatArray, errors: FloatArray, deviations: FloatArray) -> PowerL
     from scipy.optimize import least_squares
 
     largest = sizes.max()
+    # Scaled, so that the first parameter is of the size of an error for any number of images.
     x = sizes / largest
 
     def residuals(p: FloatArray) -> FloatArray:

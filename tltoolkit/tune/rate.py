@@ -4,14 +4,18 @@ from typing import Any
 
 import numpy as np
 
-from tltoolkit import _checks, freezing
+from tltoolkit import _checks
 from tltoolkit.augment import keys
-from tltoolkit.stages import LBFGS, Stage
+from tltoolkit.model import freezing
+from tltoolkit.plans.stages import Stage
+from tltoolkit.plans.terms import SOLVERS
 from tltoolkit.training import rates, sweep
 from tltoolkit.training.job import task_of
 from tltoolkit.training.rates import RateCurve
+from tltoolkit.training.terms import LADDER, SWEEP
 from tltoolkit.training.trial import network_for, trial
 from tltoolkit.training.untouched import untouched
+from tltoolkit.tune.terms import FEWEST_OF_SWEEP, FIND_LR
 
 # Settings of a stage that a step depends on.
 SETTINGS = (
@@ -32,7 +36,7 @@ def find_lr(
     data: Any,
     unfreeze: str | int | float = "head",
     *,
-    mode: str = rates.SWEEP,
+    mode: str = SWEEP,
     low: float = sweep.LOW,
     high: float = sweep.HIGH,
     steps: int | None = None,
@@ -71,17 +75,17 @@ def find_lr(
         ValueError: An argument out of range, a model without variables that train, data with
             other classes than the model's.
     """
-    network = network_for(model, data, from_logits)
+    _checks.arguments(FIND_LR, locals())
     _check_search(mode, low, high, steps)
-    _checks.integer("batch_size", batch_size, 1)
-    _checks.integer("seed", seed, 0, 2**31 - 1)
+    network = network_for(model, data, from_logits)
     for name in settings:
         _checks.one_of("setting", name, SETTINGS)
-    if settings.get("optimizer") == LBFGS:
-        raise _checks.fail("optimizer", "one that has a learning rate", LBFGS)
+    if settings.get("optimizer") in SOLVERS:
+        raise _checks.fail("optimizer", "one that has a learning rate", settings["optimizer"])
+    # Its rate is for form's sake: a search sets its own.
     stage = Stage("find_lr", unfreeze=unfreeze, epochs=1, learning_rate=low, **settings)
     plan = freezing.freeze_plan(network.model, network.blocks, unfreeze, stage.batch_norm)
-    default = sweep.SWEEP_STEPS if mode == rates.SWEEP else sweep.RUNG_STEPS
+    default = sweep.SWEEP_STEPS if mode == SWEEP else sweep.RUNG_STEPS
     steps = default if steps is None else steps
     with untouched(model):
         freezing.apply_freeze(network.model, plan)
@@ -94,12 +98,10 @@ def find_lr(
 
 
 def _check_search(mode: str, low: float, high: float, steps: int | None) -> None:
-    _checks.one_of("mode", mode, rates.MODES)
-    _checks.number("low", low, above=0)
     _checks.number("high", high, above=low)
-    if steps is not None:
-        _checks.integer("steps", steps, 20 if mode == rates.SWEEP else 4)
-    if mode == rates.LADDER and len(rates.rungs(low, high)) < 2:
+    if steps is not None and mode == SWEEP:
+        _checks.integer("steps", steps, FEWEST_OF_SWEEP)
+    if mode == LADDER and len(rates.rungs(low, high)) < 2:
         raise _checks.fail("high", "so far above `low` that two rungs lie between", high)
 
 

@@ -1,6 +1,7 @@
 """search: try many settings, keep what validation likes best."""
 
 import importlib
+import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,12 +12,11 @@ from typing import Any
 from tltoolkit import _checks, backbones
 from tltoolkit.data import ImageData
 from tltoolkit.data.images import check_image_data
-from tltoolkit.stages import Plan
+from tltoolkit.plans.stages import Plan
 from tltoolkit.training.features import Storage
 from tltoolkit.tune import space as spaces
 from tltoolkit.tune.bench import Bench, Weights, weights_of
-
-SAMPLERS = ("random", "tpe", "grid")
+from tltoolkit.tune.terms import GRID, SEARCH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +124,10 @@ def search(
         ImportError: Optuna is missing.
     """
     studies, runs = _needing_optuna("study"), _needing_optuna("trials")
+    _checks.arguments(SEARCH, locals())
     check_image_data(data)
     if data.val is None:
         raise _checks.fail("data", "an ImageData with a validation split", data)
-    _checks.one_of("sampler", sampler, SAMPLERS)
-    _checks.integer("seed", seed, 0, 2**31 - 1)
     given = spaces.read(space)
     spaces.check(given, data.class_names, data.multi_label)
     check_weights(weights, given.candidates().get("backbone", [spaces.BACKBONE]))
@@ -142,6 +141,9 @@ def search(
         "prune": prune,
         "weights": repr(weights),
     }
+    if sampler == GRID:
+        # Earlier versions had another order, in which this one cannot go on.
+        identity["order"] = "GridSampler"
     bench = Bench(data=data, weights=weights, seed=seed, storage=Storage(memory_gb=cache_gb))
     with studies.quiet():
         study = studies.opened(storage, name, identity, prune)
@@ -184,10 +186,9 @@ def check_weights(weights: Weights, names: list[str]) -> None:
 
 
 def _trials(trials: int | None, sampler: str, space: spaces.Space) -> int:
-    if sampler != "grid":
-        _checks.integer("trials", 20 if trials is None else trials, 1)
+    if sampler != GRID:
         return 20 if trials is None else trials
-    size = len(space.grid())
+    size = math.prod(map(len, space.grid().values()))
     _checks.integer("trials", size if trials is None else trials, 1, size)
     return size if trials is None else trials
 

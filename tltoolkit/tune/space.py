@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tltoolkit import _checks, backbones, freezing, plans, stages
+from tltoolkit import _checks, backbones
 from tltoolkit.augment import Preparation
-from tltoolkit.head import Head
-from tltoolkit.model import Settings
-from tltoolkit.stages import LBFGS, Plan, Stage
-from tltoolkit.terms import OPTIMIZERS
+from tltoolkit.model import freezing
+from tltoolkit.model.head import Head
+from tltoolkit.model.settings import Settings
+from tltoolkit.plans import ready, stages
+from tltoolkit.plans.stages import Plan, Stage
+from tltoolkit.plans.terms import OPTIMIZERS, SOLVERS
 
 BUILD = ("backbone", "image_size", "trunk", "fit", "normalise")
 # batch_size is an argument of training; the head's own copy of it follows.
@@ -22,7 +24,7 @@ SETTINGS = (*BUILD, *HEAD, "batch_size", *STAGE)
 BACKBONE, BATCH_SIZE = "efficientnet_lite0", 32
 # What a stage has unless the space says otherwise: a head alone, or upper blocks after the head.
 ALONE = {"epochs": 20, "learning_rate": 3e-3, "augment": "none"}
-UPPER = {"epochs": plans.EPOCHS, "learning_rate": plans.RATE, "label_smoothing": 0.1}
+UPPER = {"epochs": ready.EPOCHS, "learning_rate": ready.RATE, "label_smoothing": 0.1}
 LOG = "log"
 # Settings of a head that is not solved, and the value with which it can be.
 UNSOLVED = {"hidden": (), "l1": 0.0, "max_norm": None}
@@ -73,8 +75,8 @@ class Space:
         listed = {name: list(labels.values()) for name, labels in self.choices.items()}
         return {**{name: [value] for name, value in self.fixed.items()}, **listed, **ends}
 
-    def grid(self) -> list[dict[str, Any]]:
-        """Every combination, as labels and whole numbers.
+    def grid(self) -> dict[str, list[Any]]:
+        """Setting -> its labels or whole numbers, every combination of which a grid has.
 
         Raises:
             ValueError: A range of fractions, which has no end of values.
@@ -85,7 +87,7 @@ class Space:
                 rule = "a list of values for sampler='grid'"
                 raise _checks.fail(f"space[{name!r}]", rule, (r.low, r.high))
             axes[name] = list(range(int(r.low), int(r.high) + 1))
-        return [dict(zip(axes, one, strict=True)) for one in itertools.product(*axes.values())]
+        return axes
 
 
 def read(space: Any) -> Space:
@@ -119,10 +121,10 @@ def check(space: Space, class_names: tuple[str, ...], multi_label: bool) -> None
     _check_used(space.candidates())
     for values in _pairs(space.candidates()):
         settings = build_settings(values, class_names, multi_label)
-        if values.get("optimizer") == LBFGS:
+        if values.get("optimizer") in SOLVERS:
             for name, nothing in UNSOLVED.items():
                 if values.get(name):
-                    rule = f"[{nothing}] with optimizer='lbfgs'"
+                    rule = f"[{nothing}] with optimizer={values['optimizer']!r}"
                     raise _checks.fail(f"space[{name!r}]", rule, values[name])
         for stage in plan_of(values, augment="none"):
             _check_unfreeze(settings, stage.unfreeze)
@@ -163,7 +165,9 @@ def plan_of(values: Values, augment: str) -> Plan:
     upper = {"warmup": min(0.5, upper["epochs"] / 2), **upper}
     upper = {name: value for name, value in upper.items() if name not in unused}
     solved = not any(values.get(name) for name in UNSOLVED)
-    return Plan((*plans.first(linear_head=solved), Stage("fine_tune", **upper)))
+    # Trials are compared on validation images, which a head in closed form would have a say in.
+    head = ready.linear_probe() if solved else ready.first(linear_head=False)
+    return Plan((*head, Stage("fine_tune", **upper)))
 
 
 def batch_size(values: Values) -> int:
@@ -185,6 +189,7 @@ def _labelled(name: str, given: list[Any]) -> dict[Any, Any]:
 
 def _range(name: str, given: tuple[Any, ...]) -> Range:
     rule = "(low, high) or (low, high, 'log') with numbers low < high; choices are a list"
+    # By type, since a bool is an int to `isinstance`.
     numbers = len(given) in (2, 3) and all(type(end) in (int, float) for end in given[:2])
     log = given[2:] == (LOG,)
     if not numbers or given[0] >= given[1] or given[2:] not in ((), (LOG,)):
@@ -208,7 +213,7 @@ def _pairs(candidates: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
 def _check_used(candidates: Mapping[str, list[Any]]) -> None:
     """Raise ValueError for a setting that no trial would look at."""
     optimizers = candidates.get("optimizer", [Stage.optimizer])
-    known = [name for name in optimizers if name in (*OPTIMIZERS, LBFGS)]
+    known = [name for name in optimizers if name in (*OPTIMIZERS, *SOLVERS)]
     for name in candidates:
         if known and all(name in stages.unused(optimizer) for optimizer in known):
             rule = f"left out where `optimizer` is {' or '.join(map(repr, known))}"
@@ -221,7 +226,5 @@ def _check_used(candidates: Mapping[str, list[Any]]) -> None:
 def _check_unfreeze(settings: Settings, unfreeze: str | int | float) -> None:
     if isinstance(unfreeze, str) and any(sign in unfreeze for sign in "*?["):
         return  # a pattern of layer names, which only a built network has
-    kept = backbones.get(settings.backbone).blocks
-    if settings.trunk is not None:
-        kept = kept[: kept.index(settings.trunk) + 1]
-    freezing.trained_layers({name: (name,) for name in (*kept, freezing.HEAD)}, unfreeze)
+    names = (*settings.blocks, freezing.HEAD)
+    freezing.trained_layers({name: (name,) for name in names}, unfreeze)

@@ -1,6 +1,7 @@
 """A search as an Optuna study: opened or made, asked for settings, told scores."""
 
 import contextlib
+import copy
 import hashlib
 import json
 import logging
@@ -13,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
 
-from tltoolkit import _checks, _files
+from tltoolkit import _checks
 from tltoolkit.data import ImageData
+from tltoolkit.files import reading
 from tltoolkit.tune.space import Space
 
 IDENTITY = "search"
@@ -56,7 +58,7 @@ def address_of(storage: str | Path | None) -> tuple[str | None, bool]:
     path = Path(storage)
     if not path.parent.is_dir():
         raise _checks.fail("storage", "a file in a folder that exists", str(storage))
-    if os.path.lexists(path) and not _is_study(_files.regular(path)):
+    if os.path.lexists(path) and not _is_study(reading.regular(path)):
         raise _checks.fail("storage", "a new file or that of a search", str(storage))
     return f"sqlite:///{path.absolute()}", False
 
@@ -71,6 +73,7 @@ def opened(
     """
     address, shared = address_of(storage)
     pruner = (
+        # Optuna counts steps from 0: the third epoch is step 2.
         optuna.pruners.MedianPruner(UNPRUNED_TRIALS, UNPRUNED_EPOCHS - 1)
         if prune
         else optuna.pruners.NopPruner()
@@ -110,6 +113,7 @@ def _is_study(path: Path) -> bool:
         start = file.read(len(SQLITE))
     if start != SQLITE:
         return start == b""
+    # Read only, so that looking neither makes nor changes a file.
     address = f"{path.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
         rows = database.execute("select name from sqlite_master where type = 'table'")
@@ -161,29 +165,34 @@ class Asked:
             return RandomSampler(seed=seed)
         if self.sampler == "tpe":
             return TPESampler(seed=seed)
-        grid = self.space.grid()
-        order = np.random.default_rng(self.seed).permutation(len(grid))
-        return _Given(grid[order[k % len(grid)]])
+        # Where several processes ask, only the number of a trial is one's own.
+        return _Grid(self.space.grid(), self.seed, None if self.shared else k)
 
 
-class _Given(BaseSampler):
-    """Draws what it was given."""
+class _Grid(GridSampler):
+    """Optuna's grid, for trials that are asked for one by one.
 
-    def __init__(self, drawn: Mapping[str, Any]) -> None:
-        self.drawn = drawn
+    It goes by the number of a trial, and so would never come back to one that was left unfinished;
+    hence `k`, which is in place of that number unless it is None.
+    """
 
-    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-        return {}
+    def __init__(self, axes: Mapping[str, Any], seed: int, k: int | None) -> None:
+        super().__init__(axes, seed)
+        self.k = k
 
-    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-        return {}
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        # Optuna goes on with the trial itself, whose number stays.
+        trial = copy.copy(trial)
+        trial.number = trial.number if self.k is None else self.k
+        super().before_trial(study, trial)
 
-    def sample_independent(self, study: Any, trial: Any, param_name: str, _: Any) -> Any:
-        return self.drawn[param_name]
+    def after_trial(self, *_: Any) -> None:
+        """Optuna would stop its `optimize` here after the last combination, which nobody called."""
 
 
 def _difference(known: str | None, identity: Mapping[str, Any]) -> str | None:
     """The first part in which a stored search differs from this one; None if they are equal."""
     stored = json.loads(known) if known is not None else {}
+    # As it was stored: JSON has no tuples.
     now = json.loads(json.dumps(identity))
     return next((name for name in now if stored.get(name) != now[name]), None)

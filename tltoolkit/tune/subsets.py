@@ -53,6 +53,7 @@ def nested(split: Any, seed: int) -> IntArray:
     key = np.empty(len(first_rows))
     for one in np.unique(classes[first_rows]):
         members = rng.permutation(np.flatnonzero(classes[first_rows] == one))
+        # Evenly spaced from a random start, so that every beginning has its share of the class.
         key[members] = (np.arange(len(members)) + rng.random()) / len(members)
     order = np.lexsort((units, key[units]))
     seen: set[int] = set()

@@ -45,8 +45,10 @@ def run(asked: Asked, bench: Bench, total: int, verbose: bool) -> None:
             except optuna.TrialPruned:
                 asked.study.tell(trial, state=TrialState.PRUNED)
             except FloatingPointError:
+                # Optuna has no such state, and a trial that failed would be asked for again.
                 trial.set_user_attr(DIVERGED, True)
                 asked.study.tell(trial, state=TrialState.PRUNED)
+            # Ctrl-C, too, which would leave the trial running for ever.
             except BaseException:
                 asked.study.tell(trial, state=TrialState.FAIL)
                 raise

@@ -1,0 +1,156 @@
+"""A trained classifier on disk: saved, checked, loaded."""
+
+import os
+import platform
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tltoolkit import _checks
+from tltoolkit.artifacts import verified
+from tltoolkit.artifacts.predictor import Predictor
+from tltoolkit.artifacts.verified import sha256
+from tltoolkit.data.seen import Seen
+from tltoolkit.evaluation import Decision
+from tltoolkit.files import claiming, reading, writing
+from tltoolkit.model.classifier import preparation_of, settings_of
+
+FORMAT = 1
+SETTINGS = "classifier.json"
+WEIGHTS = "model.weights.h5"
+DECISION = "decision.json"
+MANIFEST = "manifest.json"
+PARTS = (SETTINGS, WEIGHTS, DECISION)
+FOREIGN = "model.keras"
+_FOREIGN_SAY = "tltoolkit.foreign.load reads a .keras file, on your own request"
+PACKAGES = ("tltoolkit", "keras", "tensorflow", "numpy", "albumentations", "pillow")
+
+
+def save(
+    model: Any,
+    directory: str | Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    decision: Decision | None = None,
+) -> Path:
+    """Write a classifier into a new or empty directory.
+
+    Args:
+        model: From `tl.build_classifier` or `run.model`.
+        directory: Where to; created with its parents.
+        class_names: If given, must be the model's; a guard against mixed-up models.
+        decision: The temperature, thresholds and abstention that `evaluation` chose on the
+            validation split; the predictor then answers by them.
+
+    Returns:
+        The directory, which then holds the settings, the weights and a manifest with versions
+        and SHA-256 hashes, and for a model of `tl.fine_tune` the digests of the images that it
+        was trained on (`images.npy`, 34 bytes for each) with how the data was made (`data.json`).
+        `tl.load` reads it.
+
+    Raises:
+        FileExistsError: The directory holds something.
+        ValueError: `class_names` are not the model's, or what its images go through cannot be
+            written.
+    """
+    settings = settings_of(model)
+    settings.preparation.to_dict()  # found before a directory is made
+    if class_names is not None and tuple(class_names) != settings.class_names:
+        raise _checks.fail("class_names", f"the model's {settings.class_names}", class_names)
+    if decision is not None and decision.multi_label != settings.multi_label:
+        rule = f"a Decision with multi_label={settings.multi_label}, as the model"
+        raise _checks.fail("decision", rule, decision)
+    target = claim(directory)
+    write(model, target, decision)
+    return target
+
+
+def load(directory: str | Path) -> Predictor:
+    """Read a classifier that `tl.save` or `tl.fine_tune(run_dir=...)` wrote.
+
+    The model is built again from its settings, then takes the weights; no code is read, no link
+    followed, and what does not fit is refused before room is made for it.
+
+    Raises:
+        FileNotFoundError: There is no artifact, or a file of it is missing.
+        ValueError: A file was changed or does not fit, or `directory` is a model of another
+            origin; the message names the file.
+    """
+    _checks.instance("directory", directory, (str, os.PathLike), "the path of a saved classifier")
+    source = reading.local(directory)
+    if source.suffix in (".h5", ".keras") and source.is_file():
+        raise ValueError(f"{source} is a file, not a saved classifier's directory; {_FOREIGN_SAY}")
+    if source.is_file():
+        raise ValueError(
+            f"{source} is a file, not a saved classifier's directory; load that, and ask it about "
+            "images by predict"
+        )
+    if (source / FOREIGN).is_file():
+        raise ValueError(f"{source / FOREIGN} is a model of your own; {_FOREIGN_SAY}")
+    # A broken link is there, too, and is refused as a link further on.
+    if not os.path.lexists(source / MANIFEST):
+        why = f"{MANIFEST} is missing" if source.is_dir() else "there is no such directory"
+        if (source / claiming.STARTED).is_file():
+            why = "its run is not finished; the same fine_tune call goes on with it"
+        raise FileNotFoundError(f"no saved classifier in {source}: {why}")
+    hashes = verified.manifest(source / MANIFEST, FORMAT, PARTS)
+    parts = {name: verified.same(source / name, hashes[name]) for name in PARTS}
+    settings = verified.settings(parts[SETTINGS])
+    decision = verified.decision(parts[DECISION], settings)
+    model = verified.model(settings, parts[WEIGHTS])
+    model.tltoolkit_seen = verified.seen(source / MANIFEST)
+    return Predictor(model=model, class_names=settings.class_names, decision=decision)
+
+
+def claim(directory: str | Path) -> Path:
+    """Create a directory for this run alone; one that holds anything is refused."""
+    _checks.instance("directory", directory, (str, os.PathLike), "a path")
+    target = reading.local(directory)
+    if target.is_dir() and any(target.iterdir()):
+        raise FileExistsError(f"{target} holds files already; name a new or empty directory")
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(f"{target} is a file; name a new or empty directory")
+    target.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def write(model: Any, directory: Path, decision: Decision | None = None) -> None:
+    """Write the artifact's files into `directory`, the manifest last.
+
+    A user's own model, which cannot be built again from settings, is saved as Keras saves it.
+    """
+    if not hasattr(model, "tltoolkit_settings"):
+        with _new(directory, FOREIGN) as file:
+            model.save(file)
+            verified.write_preparation(file, preparation_of(model))
+        return
+    with _new(directory, WEIGHTS) as file:
+        model.save_weights(file)
+    claiming.write(directory, SETTINGS, settings_of(model).to_dict())
+    answers = decision or Decision(multi_label=settings_of(model).multi_label)
+    claiming.write(directory, DECISION, answers.to_dict())
+    hashes = {name: sha256(directory / name) for name in PARTS}
+    manifest: dict[str, Any] = {"format": FORMAT, "sha256": hashes, "versions": versions()}
+    seen: Seen | None = getattr(model, "tltoolkit_seen", None)
+    if seen is not None:
+        write_seen(seen, directory)
+        manifest[verified.SEEN] = {name: sha256(directory / name) for name in Seen.FILES}
+    claiming.write(directory, MANIFEST, manifest)
+
+
+def write_seen(seen: Seen, directory: Path) -> None:
+    """Write down which images a classifier has seen."""
+    for name, content in seen.contents().items():
+        with _new(directory, name) as file:
+            file.write_bytes(content)
+
+
+def _new(directory: Path, name: str) -> AbstractContextManager[Path]:
+    return writing.replacing(directory / name, claiming.OURS[name])
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

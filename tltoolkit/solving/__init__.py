@@ -1,0 +1,4 @@
+"""Linear heads in closed form, on arrays: ridge, LDA, their choice by held-out rows, averages.
+
+NumPy and SciPy alone. What a feature is, and where it comes from, stands in `training`.
+"""
