@@ -72,11 +72,13 @@ def check_weights(name: str, weights: str | PathLike[str] | None) -> Path | None
 
 def _check_inputs(backbone: Backbone, inputs: Any) -> None:
     _checks.instance("inputs", inputs, keras.KerasTensor, "a Keras tensor, as of keras.Input")
+    # Preprocessing, taps and pooling take the last axis for the channels.
     if keras.config.image_data_format() != "channels_last":
         raise ValueError("keras.config.image_data_format() must be 'channels_last'")
     shape = tuple(inputs.shape)
     low = backbone.min_size
     fits = len(shape) == 4 and shape[3] == 3
+    # An unknown side passes: only an image will tell.
     if not fits or any(size is not None and size < low for size in shape[1:3]):
         rule = f"of shape (B, H, W, 3) with H and W >= {low} for {backbone.name}"
         raise _checks.fail("inputs", rule, shape)
@@ -97,12 +99,14 @@ def _source(backbone: Backbone, pretrained: bool) -> keras.Model:
     if backbone.architecture is None:
         return efficientnet_lite.network(backbone.name)
     construct = getattr(keras.applications, backbone.architecture)
+    # Of any size, since the layers are copied onto the caller's input in any case.
     shape = (None, None, 3)
     if not pretrained:
         return construct(include_top=False, weights=None, input_shape=shape)
     try:
         return construct(include_top=False, weights="imagenet", input_shape=shape)
     except Exception as error:  # Keras raises a bare Exception when a download fails.
+        # As Keras names it for every row of the table that has an architecture (3.15.1).
         file = f"{backbone.name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
         raise OSError(
             f"the ImageNet weights of {backbone.name} could not be fetched ({error}). Put the "
@@ -112,16 +116,20 @@ def _source(backbone: Backbone, pretrained: bool) -> keras.Model:
 
 
 def _keras_home() -> Path:
+    # Keras' own answer, `keras_home`, is not public (3.15.1).
     return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
 
 
 def _replant(backbone: Backbone, source: keras.Model, pixels: Any, seed: int) -> list[Any]:
     """Copy the layers of `source`, freshly initialised, to grow from `pixels`."""
     names = _fixed_names(backbone, [layer.name for layer in source.layers])
+    # By identity, as a Keras tensor has no value to look it up by.
     grown = {id(source.input): pixels}
+    # Keras lists layers from the input up, so that what one reads has been copied before it.
     copies = []
     for layer in source.layers[1:]:  # the first is the input
         feeds = keras.tree.map_structure(lambda tensor: grown[id(tensor)], layer.input)
+        # A copy: the layers themselves hang on an input of their own, without preprocessing.
         copy = _copy(layer, names[layer.name], seed)
         grown[id(layer.output)] = copy(feeds)
         copies.append(copy)
@@ -141,6 +149,7 @@ def _copy(layer: Any, name: str, seed: int) -> Any:
     """An unbuilt copy whose initialisers have seeds made of `seed` and its name."""
     config = layer.get_config() | {"name": name}
     for key, initializer in config.items():
+        # By CRC: Python's own hash of a text differs from process to process.
         if key.endswith("_initializer") and "seed" in (initializer or {}).get("config", {}):
             initializer["config"]["seed"] = zlib.crc32(f"{seed}/{name}/{key}".encode())
     return type(layer).from_config(config)

@@ -33,11 +33,13 @@ class Backbone:
     family: str
     blocks: tuple[str, ...]
     image_size: int = 224
+    # Five halvings leave a single position of it.
     min_size: int = 32
     parameters: int
     next: str | None = None
     scale: str
     architecture: str | None = None
+    # No part of the hash: mappings have none, and the other fields tell rows apart.
     prefixes: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     renamed: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False, hash=False)
 
@@ -61,6 +63,7 @@ def _numbered(word: str, count: int) -> tuple[str, ...]:
     return tuple(f"{word}{i}" for i in range(1, count + 1))
 
 
+# Parameters are counted on the built network, moving averages included, which a test repeats.
 _VGG16 = Backbone(
     name="vgg16",
     family="vgg",
@@ -78,6 +81,7 @@ _RESNET50 = Backbone(
     next="resnet101",
     scale="caffe",
     architecture="ResNet50",
+    # The first pooling, which Keras names after no block.
     prefixes={"pool1": "conv1"},
 )
 _RESNET50V2 = Backbone(
@@ -88,7 +92,9 @@ _RESNET50V2 = Backbone(
     next="resnet101v2",
     scale="tf",
     architecture="ResNet50V2",
+    # It normalises before it convolves, so that a norm and a ReLU, "post", are left for the end.
     prefixes={"pool1": "conv1", "post": "conv5"},
+    # Shortcuts where a stage shrinks the map; Keras leaves these layers unnamed.
     renamed={"max_pooling2d": tuple(f"conv{i}_shortcut_pool" for i in (2, 3, 4))},
 )
 _DENSENET121 = Backbone(
@@ -101,6 +107,7 @@ _DENSENET121 = Backbone(
     architecture="DenseNet121",
     # The pooling (transition) after a block ends that block.
     prefixes={f"pool{i}": f"conv{i}" for i in range(1, 5)} | {"bn": "conv5", "relu": "conv5"},
+    # Keras names neither of them, though all layers around.
     renamed={"zero_padding2d": ("conv1_pad", "pool1_pad")},
 )
 _XCEPTION = Backbone(
@@ -112,6 +119,7 @@ _XCEPTION = Backbone(
     parameters=20_861_480,
     scale="tf",
     architecture="Xception",
+    # Keras names nothing on the shortcuts of Xception; four blocks shrink the map.
     renamed={
         "conv2d": tuple(f"block{i}_shortcut_conv" for i in (2, 3, 4, 13)),
         "batch_normalization": tuple(f"block{i}_shortcut_bn" for i in (2, 3, 4, 13)),

@@ -59,6 +59,7 @@ def check(weights: str | PathLike[str] | None) -> Path | None:
         return None
     _checks.instance("weights", weights, (str, PathLike), rule)
     path = reading.local(weights)
+    # Of `.weights.h5` this is the last part alone: it passes as `.h5`.
     if path.suffix not in (".h5", ".keras") or not path.is_file():
         raise _checks.fail("weights", rule, str(weights))
     return path
@@ -84,14 +85,17 @@ def read(path: Path, backbone: Backbone, layers: list[Any]) -> dict[str, list[np
         with _open(path) as (file, model):
             if model is not None:
                 stored = _from_model(model, _variables(file), backbone, wanted)
+            # The old format and the new one share a suffix; only these attributes tell them apart.
             elif "layer_names" in file.attrs or "model_config" in file.attrs:
                 stored = _from_legacy(file, wanted)
             else:
                 stored = _from_weights(_variables(file), wanted)
+            # Within the block: what is stored are views of a file that is still open.
             arrays = {
                 layer.name: _fitting(layer, part)
                 for layer, part in zip(wanted, stored, strict=True)
             }
+    # Before the damage, of which it is a case too, being a ValueError.
     except _MisfitError as error:
         raise ValueError(f"`weights`: {backbone.name} cannot take {path}: {error}") from error
     except _DAMAGE as error:
@@ -101,6 +105,7 @@ def read(path: Path, backbone: Backbone, layers: list[Any]) -> dict[str, list[np
         ) from error
     names = [part.name for part in stored]
     print(f"{backbone.name}: took {len(names)} layers from {path}, {names[0]} to {names[-1]}")
+    # All names go to the log alone: a large network has hundreds.
     _LOG.info("taken from %s: %s", path, ", ".join(names))
     return arrays
 
@@ -114,8 +119,10 @@ def _open(path: Path) -> Iterator[tuple[h5py.File, Any]]:
         return
     with zipfile.ZipFile(path) as archive:
         try:
+            # Before any member is read, since one could unpack to more than the memory holds.
             reading.check_archive(archive)
         except ValueError as error:
+            # As a misfit: a bare ValueError would be reported as damage.
             raise _MisfitError(str(error)) from error
         model = json.loads(archive.read("config.json"))
         with archive.open("model.weights.h5") as member, h5py.File(member) as file:
@@ -159,6 +166,7 @@ def _paths(kinds: Iterable[str]) -> list[str]:
     counts: Counter[str] = Counter()
     paths = []
     for kind in kinds:
+        # Keras' own rule, which has no public form: `to_snake_case` in keras.src.utils (3.15.1).
         snake = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)
         snake = re.sub("([a-z])([A-Z])", r"\1_\2", snake).lower()
         paths.append(f"layers/{snake}_{counts[snake]}" if counts[snake] else f"layers/{snake}")
@@ -177,6 +185,7 @@ def _from_legacy(file: h5py.File, wanted: list[Any]) -> list[_Stored]:
     stored = []
     for layer in _texts(file.attrs["layer_names"]):
         names = _texts(file[layer].attrs["weight_names"])
+        # This format lists layers without weights too, which `wanted` leaves out.
         if names:
             stored.append(_Stored(layer, "", [datasets[f"{layer}/{name}"] for name in names]))
     if len(stored) != len(wanted):
@@ -196,6 +205,7 @@ def _from_model(
 ) -> list[_Stored]:
     """A whole model: a layer is known by its name, within the part that fits best."""
     fits = [_fit(part, backbone, wanted) for part in _parts(model, variables)]
+    # Of parts with as many matches the one with fewer layers too many: the smaller network.
     found, strangers = max(fits, key=lambda fit: (len(fit[0]), -len(fit[1])))
     missing = [layer.name for layer in wanted if layer.name not in found]
     if missing:
@@ -203,6 +213,7 @@ def _from_model(
             f"it has {len(found)} of the {len(wanted)} layers, the first without a match is "
             f"{missing[0]}"
         )
+    # A deeper network of the family holds all layers of this one, and would lose its upper ones.
     if strangers:
         raise _MisfitError(f"it has a layer {strangers[0]}, which this backbone does not have")
     return [found[layer.name] for layer in wanted]
@@ -212,6 +223,7 @@ def _parts(
     model: Any, variables: Mapping[str, list[h5py.Dataset]], inside: str = ""
 ) -> Iterator[list[_Stored]]:
     """The layers with weights of a model, then those of each model nested in it."""
+    # A layer that is no model has none, which ends the descent.
     layers = model["config"].get("layers", [])
     paths = [inside + path for path in _paths(layer["class_name"] for layer in layers)]
     pairs = list(zip(layers, paths, strict=True))
@@ -233,6 +245,7 @@ def _fit(
     for layer in wanted:
         stored = spare.get(layer.name) or _numbered(layer, backbone, spare.values())
         if stored:
+            # Taken out, so that no two layers get the same arrays.
             found[layer.name] = spare.pop(stored.name)
     kinds = {type(layer).__name__ for layer in wanted}
     spares = spare.values()
@@ -242,6 +255,7 @@ def _fit(
 def _numbered(layer: Any, backbone: Backbone, spare: Iterable[_Stored]) -> _Stored | None:
     """The first layer that fits among those that Keras named by itself and we renamed."""
     for prefix, names in backbone.renamed.items():
+        # In order and by shape: the numbers depend on what else its process had built.
         for stored in spare:
             same = re.fullmatch(rf"{prefix}(_\d+)?", stored.name)
             if layer.name in names and same and _shapes(stored.arrays) == _shapes(layer.weights):
@@ -264,6 +278,7 @@ def _fitting(layer: Any, stored: _Stored) -> list[np.ndarray]:
         if array.dtype.kind != "f":
             raise _MisfitError(f"the layer {stored.name} must hold plain arrays of floats")
     arrays = [np.asarray(array) for array in stored.arrays]
+    # One NaN would make every output NaN, and nothing would point back to this file.
     if not all(np.isfinite(array).all() for array in arrays):
         raise _MisfitError(f"the layer {stored.name} holds NaN or infinite values")
     return arrays
