@@ -23,12 +23,14 @@ class LogitAdjusted(CrossEntropy):
     """
 
     def __init__(self, class_counts: Sequence[float], *, tau: float = 1.0, **kwargs: Any) -> None:
+        # Added within the loss, so that the model learns logits that are balanced without them.
         super().__init__(offsets=list(imbalance.logit_offsets(class_counts, tau)), **kwargs)
         self.class_counts, self.tau = floats(class_counts), tau
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for saving."""
         config = {**super().get_config(), "class_counts": self.class_counts, "tau": self.tau}
+        # They follow from the counts, and the constructor takes no others.
         del config["offsets"]
         return config
 
@@ -63,6 +65,7 @@ class LDAM(CrossEntropy):
         _checks.number("scale", scale, above=0)
         counts = imbalance.check_counts(class_counts)
         self.class_counts, self.margin, self.scale = floats(list(counts)), margin, scale
+        # Relative to the rarest class, so that `margin` is its margin for any size of data.
         self._class_margins = margin * (counts / counts.min()) ** -0.25
         # 1 lets the class weights count, 0 does not; a variable, because training is compiled.
         self.weighted = keras.Variable(1.0, trainable=False, name="weighted")
@@ -74,12 +77,14 @@ class LDAM(CrossEntropy):
 
     def _weights_now(self) -> Any | None:
         weights = super()._weights_now()
+        # A blend, since traced code cannot branch on a variable in Python.
         return None if weights is None else 1 + self.weighted * (weights - 1)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for saving."""
         own = {name: getattr(self, name) for name in ("class_counts", "margin", "scale")}
         config = {**super().get_config(), **own}
+        # Left out, since it is never anything but False.
         del config["multi_label"]
         return config
 

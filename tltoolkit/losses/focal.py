@@ -9,6 +9,7 @@ from keras import ops
 from tltoolkit import _checks, imbalance
 from tltoolkit.losses.cross_entropy import CrossEntropy, floats
 
+# About float32's epsilon: less than rounding, and its power has a finite slope.
 _TINY = 1e-7
 
 
@@ -33,6 +34,7 @@ class Focal(CrossEntropy):
 
     def log_present(self, log_p: Any) -> Any:
         """(1 - p)^gamma log p, by `log_p` alone: exact and with a gradient for every logit."""
+        # 1 - p by expm1: computed from p it would be 0 for every p that rounds to 1.
         return _focus(log_p, -ops.expm1(log_p), self.gamma)
 
     def get_config(self) -> dict[str, Any]:
@@ -59,6 +61,7 @@ class BalancedFocal(Focal):
         gamma: float = 2.0,
         **kwargs: Any,
     ) -> None:
+        # From the counts at birth, so that a config holds what was given, not what follows.
         weights = imbalance.class_weights("effective", class_counts, beta=beta)
         super().__init__(list(weights), gamma=gamma, **kwargs)
         self.class_counts, self.beta = floats(class_counts), beta
@@ -93,6 +96,7 @@ class Asymmetric(CrossEntropy):
         clip: float = 0.05,
         **kwargs: Any,
     ) -> None:
+        # Whatever a config says: the paper's loss is for independent labels alone.
         super().__init__(class_weights, **{**kwargs, "multi_label": True})
         _checks.number("gamma_present", gamma_present, 0)
         _checks.number("gamma_absent", gamma_absent, 0)
