@@ -60,6 +60,7 @@ class Imbalance:
     features: Any = None
     loss: str = "cross_entropy"
     adjust: str | None = None
+    # As in Cui et al. 2019 and Lin et al. 2017; margin as in Cao et al. 2019.
     beta: float = 0.9999
     gamma: float = 2.0
     tau: float = 1.0
@@ -68,6 +69,7 @@ class Imbalance:
     def __post_init__(self) -> None:
         if isinstance(self.weights, Mapping):
             # A copy, since the mapping of the caller may change later.
+            # The class is frozen, for itself too.
             object.__setattr__(self, "weights", dict(self.weights))
         elif self.weights is not None:
             rule = "None, a name or a mapping from class to weight"
@@ -92,6 +94,7 @@ class Imbalance:
     @property
     def compares(self) -> bool:
         """Whether it goes by how many labels each class has."""
+        # These losses know no counts, and so bear a class without images.
         alone = self.loss in ("cross_entropy", "focal", "asymmetric")
         methods = self.weights, self.sampling, self.features, self.adjust
         return not alone or any(method is not None for method in methods)
