@@ -58,12 +58,14 @@ class Integer(Constraint):
     high: int | None = None
 
     def holds(self, value: Any) -> bool:
+        # By the abstract class, which NumPy's integers belong to as well.
         whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         return whole and _within(value, self.low, self.high)
 
     def invalid(self) -> list[Any]:
         below = [] if self.low is None else [self.low - 1]
         above = [] if self.high is None else [self.high + 1]
+        # The kinds that a check which converts or only compares would let through.
         return [*below, *above, True, 1.5, "1", math.nan, None]
 
     def __str__(self) -> str:
@@ -90,6 +92,7 @@ class Number(Constraint):
         )
 
     def invalid(self) -> list[Any]:
+        # The nearest neighbours: `<` in place of `<=` shows.
         under = [] if self.low is None else [math.nextafter(self.low, -math.inf)]
         over = [] if self.high is None else [math.nextafter(self.high, math.inf)]
         ends = [end for end in (self.above, self.below) if end is not None]
@@ -110,6 +113,7 @@ class OneOf(Constraint):
         object.__setattr__(self, "choices", choices)
 
     def holds(self, value: Any) -> bool:
+        # By equality, so that 0 and 1 pass where False and True do.
         return value in self.choices
 
     def invalid(self) -> list[Any]:
@@ -171,6 +175,7 @@ class Union(Constraint):
 
     def invalid(self) -> list[Any]:
         values = [value for part in self.several for value in part.invalid()]
+        # What one part refuses another may allow.
         return [value for value in values if not self.holds(value)]
 
     @property
@@ -214,6 +219,7 @@ def fail(name: str, rule: str, value: Any) -> ValueError:
     shown = repr(value)
     if "\n" in shown:  # an array's rows
         shown = " ".join(shown.split())
+    # An array or a frame would fill the terminal.
     if len(shown) > 200:
         shown = shown[:197] + "..."
     return ValueError(f"`{name}` must be {rule}. Received: {name}={shown}")
@@ -251,6 +257,7 @@ def takes(function: Callable[..., Any], name: str) -> bool:
     """Whether a callable has a parameter of this name; one whose parameters are hidden has none."""
     try:
         return name in inspect.signature(function).parameters
+    # A TypeError is let through: something that cannot be called is a fault of ours.
     except ValueError:  # a callable of C code has no signature to read
         return False
 

@@ -14,6 +14,7 @@ from tltoolkit.model.network import Network
 from tltoolkit.training.job import Job
 
 # Rows of the batch that are looked at.
+# A mixed-up batch shows in a few; each costs a pass backwards.
 ROWS = 5
 
 
@@ -36,9 +37,11 @@ def of_layers(network: Network) -> str:
 def of_images(job: Job) -> str:
     """Images that come differently each time, or that have two labels."""
     source = job.train.source
+    # Read twice: a generator behind `source` may give another image for the same number.
     first, second = (_digests(job) for _ in range(2))
     changed = [i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
     if changed:
+        # The same pictures in another order point to an unstable listing, others to chance.
         swapped = set(first) == set(second)
         what = "other images' pixels" if swapped else "other pixels"
         return (
@@ -58,6 +61,7 @@ def of_images(job: Job) -> str:
 
 def of_gradients(subject: Subject) -> str:
     """Variables that train and get no gradient."""
+    # Here and below, as a call moves batch statistics and random states.
     subject.reset()
     variables = subject.trainer.trainable_variables
     with tf.GradientTape() as tape:
@@ -82,6 +86,7 @@ def of_rows(subject: Subject) -> str:
     rows = range(min(ROWS, len(subject.y)))
     subject.reset()
     x = tf.convert_to_tensor(subject.x)
+    # Persistent for a gradient of each row; a Jacobian would be of all by all.
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         outputs = subject.trainer(x, training=True)
@@ -94,8 +99,10 @@ def of_rows(subject: Subject) -> str:
     strength = np.array([_strength(gradient) for gradient in depends])
     if not strength.any():
         return "the outputs do not depend on the images: dead units, or layers that forget them"
+    # A row behind dead units depends on nothing, which says nothing about mixing.
     alive = strength.any(1)
     astray = int((strength.argmax(1) != np.arange(len(strength)))[alive].sum())
+    # Most of them: batch statistics let a few depend more on others by chance.
     if 2 * astray > alive.sum():
         return (
             "a layer mixes up the images of a batch: in training, outputs depend on the images "
@@ -114,6 +121,7 @@ def _digests(job: Job) -> list[str]:
     """SHA-256 of each image as the model gets it."""
     batches = job.train.batches(job.augmented, job.batch_size)
     return [
+        # Hashes, so that two passes over the images need not be held to compare them.
         hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
         for images, _ in batches
         for image in images
