@@ -18,7 +18,9 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     found = [backbones.get(name) for name in backbones.names()]
     if args.json:
         shown = ("name", "family", "parameters", "image_size", "min_size", "blocks", "next")
+        # Not all fields: how a backbone is built is no promise to scripts.
         rows = [{name: dataclasses.asdict(one)[name] for name in shown} for one in found]
+        # In an object, since what `show` adds to a result needs names.
         outputs.show(args, out, {"backbones": rows}, None)
         return 0
     print(f"{'name':<20}{'parameters':>12}{'pixels':>8}  next larger", file=out)

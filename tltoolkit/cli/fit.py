@@ -69,6 +69,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     args.data, args.plan = options.absolute(args.data), settings.text_of(args.plan) or args.plan
     args.augment = settings.text_of(args.augment) or args.augment
     data = options.load_data(args)
+    # Before Keras is loaded: other images would make another run.
     fingerprint = _same_data(args, data)
     tl = options.toolkit(args)
     # A dry run needs no values, and fetches none.
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         "cache_gb": args.cache_gb,
         "cache_dtype": args.cache_dtype,
     }
+    # Without `noted`, since a dry run leaves nothing behind.
     if args.dry_run:
         return _estimate(args, out, model, data, (plan, pipeline), training)
     with record.noted(args.run_dir, resume, recorded(args), fingerprint):
@@ -109,6 +111,7 @@ def _checked(args: argparse.Namespace, resume: bool | str) -> tuple[Any, Any]:
         raise ValueError("--run-dir is missing: name a new folder for the trained classifier")
     if not args.dry_run:
         outputs.check_run(args.run_dir, resume)
+    # Looked up here for its error, too.
     blocks = backbones.get(args.backbone).blocks
     if args.trunk is not None:
         _checks.one_of("trunk", args.trunk, blocks)
@@ -123,6 +126,7 @@ def _checked(args: argparse.Namespace, resume: bool | str) -> tuple[Any, Any]:
 
 def recorded(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that repeat this run elsewhere."""
+    # Only to know the names of the settings: nothing is parsed with it.
     parser = argparse.ArgumentParser()
     add(parser)
     # A repetition needs a directory of its own.
@@ -148,6 +152,7 @@ def _pipeline(value: str) -> Any:
     text = settings.text_of(value)
     if text is not None:
         return settings.of_file(value, lambda: augment.Pipeline.from_yaml(text))
+    # Checked here as well as in `fine_tune`, since a file name is allowed here.
     if value not in ("auto", *augment.PRESETS):
         named = ", ".join(map(repr, ["auto", *augment.PRESETS]))
         raise _checks.fail("augment", f"one of {named}, or a .yaml file", value)
@@ -171,6 +176,7 @@ def _estimate(
 
 def _show(args: argparse.Namespace, out: TextIO, done: Any) -> None:
     best = {name: row[done.best_epoch] for name, row in done.history.items()}
+    # A history has NaN where a stage lacks a score.
     scores = {name: value for name, value in best.items() if math.isfinite(value)}
     told = {"run_dir": str(done.run_dir), "best_epoch": done.best_epoch, "why": done.why}
     seconds = sum(stage.seconds for stage in done.stages)
