@@ -9,6 +9,7 @@ from tltoolkit.training.terms import BATCH_SIZE, LADDER, STORAGE, SWEEP
 
 GRID = "grid"
 # Steps below which a curve says nothing.
+# A tenth of a sweep is run-up: of 20 steps those are two.
 FEWEST_OF_SWEEP, FEWEST_OF_RUNG = 20, 4
 # 0 and 1 do as well, as with the `verbose` of `fine_tune`.
 _SWITCH = OneOf(True, False)
