@@ -36,13 +36,16 @@ def insert(model: Any, after: Mapping[str, Callable[[Any], Any]]) -> Any:
             layers have one name, since Keras could not save it flat.
     """
     found = blocks(model)
+    # First, since what is inserted by name could end up in the wrong layer.
     _check_names(model, found)
+    # A block stands for its last layer; not the head, behind which are the scores.
     last = {name: layers[-1] for name, layers in found.items() if name != "head"}
     layers = {layer for names in found.values() for layer in names}
     for name in after:
         if name not in last and name not in layers:
             raise _checks.fail("after", f"one of {', '.join(last)} or a layer's name", name)
     made = graph.insert(model, {last.get(name, name): layer for name, layer in after.items()})
+    # A new model: what is noted on the old one is not copied by Keras.
     note_preparation(made, preparation_of(model))
     return made
 
@@ -90,6 +93,7 @@ def head_on_blocks(
     _check_names(model, blocks(model))
     flat = graph.flat(model)
     scores = heads.probabilities(head, _read(head, model, flat), units, multi_label, seed)
+    # From the flat graph: Keras then leaves out the old head and all above the taps.
     made = keras.Model(flat.input, scores, name=model.name)
     note_preparation(made, preparation_of(model))
     return made
@@ -111,9 +115,11 @@ def _read(head: Head, model: Any, flat: Any) -> dict[str, Any]:
     vectors = [block for block, shape in shapes.items() if len(shape) == 2]
     if head.taps is None and any(len(shape) != 4 for shape in shapes.values()):
         raise _checks.fail("head", f"one with taps, which alone read {shapes}", head)
+    # A vector has no positions to take a deviation or maximum over.
     if vectors and head.statistics != Head.statistics:
         rule = f"('mean',) for blocks that end in vectors, as {', '.join(vectors)} here"
         raise _checks.fail("statistics", rule, head.statistics)
+    # Of what is kept alone: names of the old head are free again.
     _check_free(model, graph.part(flat, flat.input, list(read.values())))
     return read
 
