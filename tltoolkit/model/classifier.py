@@ -102,7 +102,9 @@ def build(settings: Settings, weights: str | Path | None) -> Any:
             {
                 last[block]: ScheduledSpatialDropout2D(
                     # Other seeds for other blocks, or all would drop the same places.
-                    rate, seed=settings.seed + i, name=f"{block}_spatial_dropout"
+                    rate,
+                    seed=settings.seed + i,
+                    name=f"{block}_spatial_dropout",
                 )
                 for i, (block, rate) in enumerate(settings.spatial_dropout.items())
             },
