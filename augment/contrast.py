@@ -83,9 +83,12 @@ def local_contrast(
     Returns:
         (H, W, channels) float32, not rounded and not clipped.
     """
+    # Differences of uint8 would wrap around.
     pixels = image.astype(np.float32)
+    # One plane for all channels: each by itself would lose the colour.
     centred = pixels - _blur(pixels.mean(axis=2), window)[:, :, None]
     deviation = np.sqrt(regularizer + _blur(np.square(centred).mean(axis=2), window))
+    # Not below the mean, so that flat areas are not blown up into noise.
     strongest = np.maximum(deviation, deviation.mean())[:, :, None]
     result: NDArray[np.float32] = (offset + scale * centred / strongest).astype(np.float32)
     return result
@@ -104,6 +107,7 @@ def _blur(plane: NDArray[np.float32], window: int) -> NDArray[np.float32]:
     weights = kernel(window)
 
     def total(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        # Two passes in one direction each: a Gaussian is their product.
         sums: NDArray[np.float32] = cv2.sepFilter2D(
             values, -1, weights, weights, borderType=cv2.BORDER_CONSTANT
         )

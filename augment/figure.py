@@ -85,6 +85,7 @@ def _choose(length: int, n: int, indices: Sequence[int] | None, seed: int) -> li
     if indices is None:
         _checks.integer("seed", seed, 0)
         draw = keys.keyed(seed, keys.SHUFFLE).permutation(length)[:n]
+        # In the order of the source, so that a folder's classes stand together.
         return sorted(int(i) for i in draw)
     if not len(indices):
         raise _checks.fail("indices", "at least one index", indices)

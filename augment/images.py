@@ -41,6 +41,7 @@ def resize(image: NDArray[np.uint8], size: int, fit: str = SQUASH) -> NDArray[np
 def scale(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """`resize` by squashing, without the checks."""
     height, width = image.shape[:2]
+    # A copy: whoever gets it may write into it, and the source must stay.
     if height == width == size:
         return image.copy()
     result = image

@@ -41,6 +41,7 @@ class GlobalContrastNormalization(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Normalise a batch of (B, H, W, channels)."""
+        # Whatever came: uint8 wraps around, and squares do not fit float16.
         pixels = ops.cast(inputs, "float32")
         centred = pixels - ops.mean(pixels, axis=(1, 2, 3), keepdims=True)
         variance = ops.mean(ops.square(centred), axis=(1, 2, 3), keepdims=True)
@@ -107,6 +108,7 @@ class LocalContrastNormalization(GlobalContrastNormalization):
 
     def _total(self, planes: Any) -> Any:
         weights = contrast.kernel(self.window)
+        # Down, then across: 2 n products for each pixel in place of n squared.
         for shape in ((self.window, 1, 1, 1), (1, self.window, 1, 1)):
             planes = ops.conv(
                 planes, weights.reshape(shape), padding="same", data_format="channels_last"

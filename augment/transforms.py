@@ -92,4 +92,5 @@ class LocalContrast(A.ImageOnlyTransform):
 
 
 def _to_uint8(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    # Rounded first: `astype` cuts off, and clipping after it would see wrapped values.
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)

@@ -22,12 +22,14 @@ def is_keras_schedule(schedule: Any) -> bool:
 
 def schedule_values(schedule: Any, start: int, count: int) -> npt.NDArray[np.float32]:
     """The values of a Keras schedule at `start`, `start + 1`, ...: (count,) float32."""
+    # int64, as the optimizer's own count.
     steps = tf.range(start, start + count, dtype=tf.int64)
     spec = tf.TensorSpec((), tf.float32)
 
     def value(step: Any) -> Any:
         return tf.cast(schedule(step), tf.float32)
 
+    # Mapped, not given all at once: a schedule may branch on its step.
     compiled = tf.function(lambda s: tf.map_fn(value, s, fn_output_signature=spec))
     return np.asarray(compiled(steps))
 
@@ -56,6 +58,7 @@ class ScheduledCallback(keras.callbacks.Callback):
     def value(self, t: int) -> float:
         """The value after `t` epochs or steps, warm-up included."""
         if t < self.warmup:
+            # From a first part and not from 0, so that no step is lost.
             return self._scheduled(0) * (t + 1) / (self.warmup + 1)
         return self._scheduled(t - self.warmup)
 

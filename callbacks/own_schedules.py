@@ -67,6 +67,7 @@ class LinearCosineDecay(_OwnSchedule):
 
     def __call__(self, step: Any) -> Any:
         """The rate at `step`."""
+        # It stays where it ends, as Keras' decays do.
         t = ops.minimum(ops.cast(step, "float32"), float(self.decay_steps))
         done = t / self.decay_steps
         line = self.alpha + 1 - done
@@ -147,4 +148,5 @@ class TriangularCycle(_OwnSchedule):
 
 
 def _half_cosine(done: Any) -> Any:
+    # Clipped, so that two halves in a row need no branch.
     return (1 - ops.cos(math.pi * ops.clip(done, 0.0, 1.0))) / 2

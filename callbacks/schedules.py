@@ -106,6 +106,7 @@ def natural_exponential(
     0.36788
     """
     _checks.number("decay_rate", decay_rate, above=0)
+    # The same curve, so that Keras' own schedule does it.
     return exponential(initial_learning_rate, decay_steps, math.exp(-decay_rate))
 
 

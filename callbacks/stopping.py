@@ -32,6 +32,7 @@ def generalization_loss(validation: Sequence[float]) -> float:
             f"the generalization loss needs errors >= 0. Received: {best:g}; "
             "watch a loss, or a metric between 0 and 1 with mode='max'"
         )
+    # No percentage of 0: any error after it is infinitely worse.
     if best == 0:
         return 0.0 if validation[-1] == 0 else float("inf")
     return 100 * (validation[-1] / best - 1)
@@ -86,6 +87,7 @@ class ProgressQuotient:
 
     def fires(self, validation: Sequence[float], training: Sequence[float]) -> bool:
         """Whether to stop after the last of these epochs."""
+        # Only at its end: within a strip progress is measured on too few epochs.
         if len(validation) % self.strip:
             return False
         # Multiplied out, so that no progress at all needs no special case.
@@ -112,6 +114,7 @@ class UpInStrips:
 
     def fires(self, validation: Sequence[float], training: Sequence[float]) -> bool:
         """Whether to stop after the last of these epochs; `training` is not looked at."""
+        # One more than strips, as a rise takes two.
         ends = list(validation[self.strip - 1 :: self.strip])[-self.strips - 1 :]
         at_strip_end = len(validation) % self.strip == 0
         rising = all(later > earlier for earlier, later in itertools.pairwise(ends))

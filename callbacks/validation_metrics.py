@@ -101,6 +101,7 @@ class ValidationMetrics(keras.callbacks.Callback):
         """
         self._validated = True
         outputs = np.asarray(outputs, np.float32).reshape(len(outputs), -1)
+        # (N,) and (N, 1) alike; a single column is class numbers.
         targets = np.asarray(targets).reshape(len(targets), -1)
         several = self._has_several_labels(targets)
         if self._are_logits(outputs):
@@ -133,6 +134,7 @@ class ValidationMetrics(keras.callbacks.Callback):
     def _has_several_labels(self, targets: npt.NDArray[Any]) -> bool:
         if self.multi_label is not None or targets.shape[1] == 1:
             return bool(self.multi_label)
+        # By its name: compiled as a text, an object or a function it has one.
         binary = "binary" in str(getattr(self.model.loss, "name", self.model.loss))
         return binary or not np.allclose(targets.sum(axis=1), 1)
 
@@ -164,6 +166,7 @@ def _figures(
     # Here, so that the other callbacks load without it.
     from tltoolkit.evaluation.figures import Figures
 
+    # One output is the second of two classes, as everywhere in Keras.
     if probabilities.shape[1] == 1 and not several:
         probabilities = np.hstack([1 - probabilities, probabilities])
     count = probabilities.shape[1]
@@ -204,6 +207,7 @@ def _labels(targets: npt.NDArray[Any], count: int, several: bool) -> npt.NDArray
         return (targets >= 0.5).astype(np.int64)
     labels = targets[:, 0] if targets.shape[1] == 1 else targets.argmax(axis=1)
     labels = labels.astype(np.int64)
+    # NumPy would count -1 as the last class.
     if labels.min() < 0 or labels.max() >= count:
         raise ValueError(f"ValidationMetrics: labels must lie in 0..{count - 1}")
     return labels

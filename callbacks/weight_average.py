@@ -67,6 +67,7 @@ class MixedWeightAverage(keras.callbacks.Callback):
         self.start_epoch = start_epoch
         self.batches = batches
         self._average: list[Any] = []
+        # None while the model itself has the raw weights.
         self._raw: list[Any] | None = None
         self._updates = self._steps = 0
         self._averaging = False
@@ -80,6 +81,7 @@ class MixedWeightAverage(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Go on training with the raw weights."""
+        # Before the first step, which has to go on from them.
         self._use_raw()
         self._averaging = epoch >= self.start_epoch
 
@@ -179,8 +181,10 @@ def estimate_batch_norm(model: Any, batches: Iterable[Any]) -> None:
     norms = [norm for norm in traits.batch_norms(model) if norm.trainable]
     if not norms:
         return
+    # Put back afterwards: a momentum of n / (n + 1) is how the layer takes a plain mean.
     momenta = [norm.momentum for norm in norms]
     others = list(model.variables)  # SpectralNormalization moves its kernel, which trains
+    # Copies: the pass assigns to the variables themselves.
     kept = {id(w): tf.identity(w.value) for w in others}
     own = {id(w) for norm in norms for w in (norm.moving_mean, norm.moving_variance)}
     try:
