@@ -17,6 +17,7 @@ from tltoolkit.runs.fine_tune import fine_tune
 
 # Share of each fold's training images that picks the best epoch.
 HELD = 0.2
+# What a reader looks for first; all else is in `reports`.
 SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "log_loss")
 
 

@@ -144,6 +144,7 @@ def estimate(
     stages = _stages(prepared)
     held = 0 if data.val is None else len(data.val)
     decoding = _decoding_seconds(job)
+    # Steps are taken for real, and change weights and random states.
     with untouched(prepared.trained):
         found = tuple(_stage(job, stage, i, held, decoding) for i, stage in enumerate(stages))
     return Estimate(

@@ -104,6 +104,7 @@ class Run:
                 for stage, outcome, paths in outcomes
             ),
             plan=plan,
+            # Out of the settings, where `to_dict` has put it for readers.
             why=settings.pop("plan_chosen_because"),
             settings=settings,
             run_dir=run_dir,
@@ -114,6 +115,7 @@ class Run:
 
 def joined(histories: Sequence[Mapping[str, list[float]]]) -> dict[str, list[float]]:
     """The histories of stages as one; a value that a stage lacks is NaN."""
+    # In the order of their first appearance: stages may log different names.
     names = list(dict.fromkeys(name for history in histories for name in history))
     return {
         name: [

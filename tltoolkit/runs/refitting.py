@@ -75,6 +75,7 @@ def refit(
     _checks.integer("epochs", epochs, 1)
     data = _checked(run, data)
     both = replace(data, train=joined(data), val=None)
+    # From the record: `options` are empty for a run that was read from its directory.
     known = {name: run.settings[name] for name in ("batch_size", "seed")}
     given = {**known, **run.options, **options}
     for name in ("augment", "imbalance"):
@@ -87,6 +88,7 @@ def refit(
     if correction.imbalance.adjust == "retrain":
         raise _checks.fail("imbalance", "one without adjust='retrain'", correction.imbalance)
     if how == "repeat":
+        # Of the new, longer epoch, by which epochs are converted.
         steps = -(-correction.rows_per_epoch // given["batch_size"])
         again, why = _repeat(run, fresh, both, steps, given)
     else:
@@ -202,6 +204,7 @@ def _continue(
     *_, (result, _) = _until_best(run)
     if result.stage.solved:
         raise _checks.fail("how", "'repeat' where the best epoch is a solved head", "continue")
+    # A new model, since the run's own must stay as it is.
     fresh.set_weights(run.model.get_weights())
     fresh.tltoolkit_seen = getattr(run.model, "tltoolkit_seen", None)
     correcting.copy_priors(run.model, fresh)
