@@ -29,6 +29,7 @@ class Best:
         if not np.isfinite(logs.get("loss", np.nan)):
             return
         # The first one is better than none, also where its outputs have no score.
+        # `>`, so that of equal epochs the earlier one stays.
         if BEST_BY not in logs or not self.weights or score(logs) > self.score:
             self.score = score(logs)
             self.epoch = epoch

@@ -40,6 +40,7 @@ class Finite(keras.callbacks.Callback):
         """Look at the loss, which is the mean of the epoch so far: one NaN makes it NaN."""
         first_epoch, first_step = self.start
         self.step = batch + (first_step if self.epoch == first_epoch else 0)
+        # A loss that is not logged cannot be looked at, and is no reason to stop.
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
             raise self.error(f"the loss became {loss}")
@@ -63,6 +64,7 @@ class Finite(keras.callbacks.Callback):
         )
 
     def _first_broken(self) -> str:
+        # The same step again, from data keyed by epoch and step.
         with self.task.data((self.epoch, self.step)) as (train, _):
             x, *_ = next(iter(train))
         name = first_broken(self.model, x)
@@ -78,6 +80,7 @@ def first_broken(model: Any, x: Any) -> str | None:
 
     Of a model whose graph is not known, the first whose weights are not; None if all are.
     """
+    # Without a graph outputs of single layers cannot be had.
     if not graph.is_functional(model):
         broken = (layer.name for layer in model.layers if not _finite(layer.weights))
         return next(broken, None)

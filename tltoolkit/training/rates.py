@@ -78,7 +78,9 @@ def diverged(losses: NDArray[np.float64], steps: int) -> bool:
     if not np.isfinite(losses[-1]):
         return True
     average = smooth(losses, steps)
+    # In the first steps the average is that of a few losses.
     past = len(losses) > RUN_UP * steps
+    # Far above its lowest, and above its start: a low minimum alone would end it early.
     return bool(past and average[-1] > max(4 * average.min(), 1.2 * average[0]))
 
 
@@ -106,6 +108,7 @@ def from_sweep(
     average = smooth(losses[:end], steps)
     why = _unreliable(losses[:end], average, steps)
     found = {} if why else _rules(rates[:end], average, steps)
+    # By rate, so that rules which agree are tried once.
     ends = {rate: try_out(rate) for rate in found.values()}
     suggestion = min(ends, key=lambda rate: _or_infinite(ends[rate]), default=None)
     return RateCurve(
