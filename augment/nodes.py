@@ -137,7 +137,7 @@ def anywhere(value: Any) -> str:
 
 
 def _differs(value: Any, default: Any) -> bool:
-    # albumentations stores lists where its defaults are tuples.
+    # A list where it came from YAML; defaults are tuples.
     value = tuple(value) if isinstance(value, list) else value
     if isinstance(value, Mapping) and not value:
         return False

@@ -94,6 +94,7 @@ class CoverageCurve:
             ValueError: if no confidence reaches it.
         """
         number("accuracy", accuracy, 0, 1)
+        # Accuracy need not fall as coverage grows: any place may reach it.
         reached = np.flatnonzero(self.accuracy >= accuracy)
         if not len(self.accuracy):
             raise ValueError("no row is left to choose a confidence by")

@@ -106,9 +106,11 @@ def compare(
         raise ValueError("`report_a` and `report_b` must have rows: all were left unanswered")
     a, b = float(getattr(report_a, metric)), float(getattr(report_b, metric))
     differences = _bootstrap_differences(report_a, report_b, metric, draws, seed)
+    # Draws without a class leave some figures undefined.
     defined = differences[~np.isnan(differences)]
     ends = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(defined, ends) if len(defined) else (np.nan, np.nan)
+    # Exact and instant; a permutation test would only come near it.
     if metric == "accuracy":
         test, p_value = "McNemar's exact test", mcnemar(report_a.rows.right, report_b.rows.right)
     else:
@@ -180,6 +182,7 @@ def _swapped_means(
     a: Report, b: Report, metric: str, draws: int, rng: np.random.Generator
 ) -> FloatArray:
     per_row = row_values(b, metric) - row_values(a, metric)
+    # Swapping a row's answers turns the sign of its difference, and no more.
     signs = (
         rng.choice((-1.0, 1.0), (part.stop - part.start, len(per_row)))
         for part in chunks(draws, len(per_row))

@@ -15,6 +15,7 @@ _R = TypeVar("_R", bound=Results)  # a report comes out as what it went in
 
 def decided(report: _R, decision: Decides) -> _R:
     """The report of the answers that a decision gives to the rows of a raw report."""
+    # A second decision would not see the rows that the first left out.
     if report.raw is not None:
         rule = "given to the raw report, `report.raw`: this one has been decided already"
         raise fail("decision", rule, decision)

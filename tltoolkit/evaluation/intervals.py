@@ -230,6 +230,7 @@ class _RankedClass:
     def of(cls, is_positive: npt.NDArray[np.bool_], score: FloatArray) -> "_RankedClass":
         order = np.argsort(-score, kind="stable").astype(np.int32)
         positives = order[is_positive[order]]
+        # Negated, as `searchsorted` wants rising values.
         falling, of_positives = -score[order], -score[positives]
         last = np.flatnonzero(np.diff(of_positives, append=np.inf) != 0)
         return cls(

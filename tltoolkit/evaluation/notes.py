@@ -55,6 +55,7 @@ def _of_class(report: Results, c: int) -> dict[str, str]:
         # F1 is 0 where only one of the two is missing.
         if report.counts.predicted[c] == 0:
             reasons["f1"] = reasons["recall"] + " and was never predicted"
+    # No other class is left to be told apart from.
     if report.support[c] == len(report.labels):
         reasons["specificity"] = reasons["roc_auc"] = "every image is of the class"
     return reasons

@@ -60,6 +60,7 @@ def fit_temperature(report: Figures) -> Temperature:
         return Temperature(value=float(np.exp(log_value)), multi_label=report.multi_label)
 
     def loss(temperature: Temperature) -> float:
+        # By the report's own loss, so that what is chosen is what will be shown.
         return replace(report, probabilities=temperature.apply(report.probabilities)).log_loss
 
     # By its logarithm: twice and half are equally far from 1.

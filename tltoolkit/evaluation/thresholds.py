@@ -173,6 +173,7 @@ def _best(
     positives = int(is_positive.sum())
     if positives == 0:
         return 0.5, float("-inf")
+    # As float64, in which `decide` compares them.
     thresholds, true, false = counts_by_threshold(is_positive, score.astype(float))
     # Just above the highest score, so that halfway to it still excludes all rows.
     none_predicted = np.minimum(1.0, thresholds[0] + 1e-6)
@@ -196,4 +197,5 @@ def _never_worse(report: Figures, tuned: Thresholds, beta: float) -> Thresholds:
         counts = counts_of_confusion(confusion_matrix(report.labels, given, n_classes))
         return float(mean_of_defined(counts.fbeta(beta)))
 
+    # Tuned one by one, thresholds compete for rows in the end.
     return tuned if macro(tuned) >= macro(equal) else equal

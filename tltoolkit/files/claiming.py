@@ -75,6 +75,7 @@ def claimed(directory: str | Path | None, resume: bool | str) -> Iterator[Path |
         yield None
         return
     target = reading.local(directory)
+    # Twice: before anything is made, and again once nobody else can write.
     check(target, resume)
     made, file = _locked(target)
     with file:
@@ -123,6 +124,7 @@ def check(target: Path, resume: bool | str) -> None:
         raise FileExistsError(f"{target} is {kind}; name a new or empty directory")
     writing.check_room(target)
     held = _held(target)
+    # A command that was noted, and whose run never began, leaves the directory free.
     if STARTED not in held and held - EARLY:
         raise FileExistsError(f"{target} holds files already; name a new or empty directory")
     for name in sorted(held & set(OURS)):
@@ -184,6 +186,7 @@ def _locked(target: Path) -> tuple[list[Path], IO[bytes]]:
             _lock(file, target)
             # Whoever held it before may have taken it away.
             if _same(file, target / LOCK):
+                # Only once the lock is held: it may be another process's id.
                 file.truncate(0)
                 file.write(str(os.getpid()).encode())
                 file.flush()

@@ -47,6 +47,7 @@ def regular(path: Path, limit: int = LIMIT) -> Path:
         ValueError: It is a link, a folder, a device or larger.
     """
     try:
+        # Not `stat`: a link must be seen as one.
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(f"{path} does not exist") from error
@@ -74,6 +75,7 @@ def parse_json(content: bytes, name: str | Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(content)
+    # Python's parser calls itself for each level (3.11).
     except RecursionError as error:
         raise ValueError(f"{name} is nested too deeply") from error
     except ValueError as error:
@@ -206,4 +208,5 @@ def _refuse_tricks(array: "h5py.Dataset", name: str) -> None:
         raise ValueError(f"{name} holds {array.dtype}, not numbers")
     stored = array.id.get_storage_size()
     if array.nbytes > EXPANSION * stored + _ROOM:
+        # Reading makes room for all that the shape says, stored or not.
         raise ValueError(f"{name} takes {stored} bytes and says that it holds {array.nbytes}")
