@@ -31,7 +31,7 @@ def flags_of(parser: argparse.ArgumentParser) -> dict[str, str]:
 
 def reworded(text: str, flags: dict[str, str]) -> str:
     """An error of the Python interface as the command line says it."""
-    known = "|".join(sorted(map(re.escape, flags), key=len, reverse=True))
+    known = "|".join(map(re.escape, flags))
     # Before backquotes are replaced: the name of the argument was said already.
     text = re.sub(rf"Received: (?:{known})=", "Received: ", text)
     text = re.sub(rf"`({known})=?`", lambda m: flags[m[1]], text)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from tltoolkit import _checks
 from tltoolkit.imbalance.labels import as_labels, check_counts, class_counts
+from tltoolkit.imbalance.synthetic import selected_rows
 from tltoolkit.imbalance.terms import SAMPLINGS
 
 Rows = npt.NDArray[np.int64]
@@ -54,8 +55,6 @@ def epoch_rows(
     _checks.integer("seed", seed, 0)
     values = as_labels(labels, multi_label)
     if not isinstance(sampling, str):
-        from tltoolkit.imbalance.synthetic import selected_rows
-
         return selected_rows(sampling, values, seed, epoch)
     progress = min(1.0, epoch / (epochs - 1)) if epochs > 1 else 1.0
     counts = check_counts(class_counts(values, multi_label=multi_label))
