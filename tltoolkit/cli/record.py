@@ -11,6 +11,7 @@ from typing import Any
 from tltoolkit.files import claiming, reading
 from tltoolkit.files.claiming import COMMAND
 
+# So that a later version can tell a record of another form.
 FORMAT = 1
 
 

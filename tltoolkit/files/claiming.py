@@ -17,6 +17,7 @@ STARTED = "started.json"
 COMMAND = "command.json"
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
+# What files of these forms begin with.
 HDF5, ZIP, NUMPY = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x93NUMPY"
 # Bytes of a lock: a process id.
 LONGEST_LOCK = 20

@@ -22,7 +22,9 @@ BESIDE = "tltoolkit.json"
 MEMBERS = (BESIDE, "metadata.json", "config.json", "model.weights.h5")
 # They are stored as they are; only its short JSON may shrink.
 EXPANSION = 100
+# Bytes that anything may claim in any case: what is small may shrink by a larger factor.
 _ROOM = 2**20
+# A number with an exponent but without a point or a sign, which PyYAML takes for text.
 _EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
 # Two letters or more, since C:/ is a drive.
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")

@@ -16,6 +16,7 @@ from tltoolkit.model.terms import FROM_LOGITS
 LOGITS, SOFTMAX, SIGMOID = "", "softmax", "sigmoid"
 # How far probabilities may be from a sum of 1: rounding, which is coarser in half precision.
 TOLERANCES = {"float16": 1e-2, "bfloat16": 2e-2}
+# Of float32, in which a softmax over many classes is off by less.
 TOLERANCE = 1e-3
 # Pixels so many times too large drive logits out of 0..1, and still fit float16.
 FAR = 50

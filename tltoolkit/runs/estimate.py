@@ -30,7 +30,7 @@ from tltoolkit.training.untouched import untouched
 DECODED, SOLVED = 8, 256
 # A pass that learns computes about three times as much as one that only looks.
 LEARNS = 3
-_FLOAT = 4
+_FLOAT = 4  # bytes of a float32, in which Keras keeps an optimizer's slots
 
 
 @dataclass(frozen=True, kw_only=True)

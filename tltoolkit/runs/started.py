@@ -22,6 +22,7 @@ from tltoolkit.training import frozen
 
 # So that a later version can tell a record of another form.
 FORMAT = 1
+# Changes in one message; the record has them all.
 SHOWN = 10
 START = "start_weights"
 

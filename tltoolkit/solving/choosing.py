@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 from tltoolkit.solving.ridge import Ints
 from tltoolkit.solving.scaling import Floats
 
-FOLDS = 5
+FOLDS = 5  # each head is learned on four fifths of the rows
 NOT_HELD = -1  # fold of the rows that are in no held-out part
 ROUNDS = 8  # heads in an average, repetitions counted: more brought nothing on seven sets
 HOTTEST = 1e3  # temperatures are looked for between this and its inverse

@@ -9,6 +9,7 @@ import numpy as np
 
 from tltoolkit.callbacks import training_state
 
+# Macro, so that an epoch which gives up a rare class is not the best.
 BEST_BY = "val_f1_macro"
 
 

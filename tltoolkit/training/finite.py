@@ -10,7 +10,7 @@ import tensorflow as tf
 from tltoolkit.layers import graph
 from tltoolkit.training.job import Task
 
-SHOWN = 5
+SHOWN = 5  # images in the message; a batch has many
 
 
 class Finite(keras.callbacks.Callback):

@@ -13,8 +13,8 @@ from tltoolkit.model.network import probabilities
 PENALTIES = tuple(10.0 ** (k / 2) for k in range(-10, 3))
 # scikit-learn's own, where one row per class leaves none to pick by.
 NONE_HELD = 1.0
-FOLDS = 3
-PATIENCE = 2
+FOLDS = 3  # a third of the rows stands in for validation images
+PATIENCE = 2  # a single rise may be the chance of few rows
 # Of float32, a few units in the last place: stretched to a deviation of 1, such a feature would
 # get a weight so large that sums with it lose the digits of all others.
 ROUNDING = 1e-6

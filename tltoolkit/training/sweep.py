@@ -18,6 +18,7 @@ from tltoolkit.training.untouched import untouched
 
 # From where weights hardly move to where the loss explodes.
 LOW, HIGH = 1e-6, 10.0
+# Of a sweep, through seven decades; of a rung, of which the last quarter is averaged.
 SWEEP_STEPS, RUNG_STEPS = 100, 30
 # Of a rung, the share of last steps whose mean loss is its result.
 LAST = 0.25

@@ -21,6 +21,7 @@ BUILD = ("backbone", "image_size", "trunk", "fit", "normalise")
 HEAD = tuple(f.name for f in dataclasses.fields(Head) if f.name != "batch_size")
 STAGE = tuple(f.name for f in dataclasses.fields(Stage) if f.name not in ("name", "_"))
 SETTINGS = (*BUILD, *HEAD, "batch_size", *STAGE)
+# As `build_classifier` and `fine_tune` have them.
 BACKBONE, BATCH_SIZE = "efficientnet_lite0", 32
 # What a stage has unless the space says otherwise: a head alone, or upper blocks after the head.
 # As the stage of the head in `ready.fine_tune`.

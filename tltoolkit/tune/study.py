@@ -23,6 +23,7 @@ from tltoolkit.files import reading
 from tltoolkit.tune.space import Space
 
 IDENTITY = "search"
+# What a database file begins with.
 SQLITE = b"SQLite format 3\0"
 # Images whose content tells one data set from another with the same labels.
 # All would be read whole; a few, spread over the split, tell most changes.
