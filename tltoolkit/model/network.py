@@ -244,7 +244,6 @@ def _in_call_order(model: Any, image: Any, layers: list[Any]) -> list[Any]:
     spec = tf.TensorSpec(image.shape, image.dtype)
     # A graph lists the variables that it captures in the order in which they are first read.
     try:
-        # What the model assigns when it is called stays in the scope.
         with keras.StatelessScope():
             call = tf.function(lambda x: model(x, training=False), autograph=False)
             read = call.get_concrete_function(spec).captured_inputs
@@ -253,7 +252,9 @@ def _in_call_order(model: Any, image: Any, layers: list[Any]) -> list[Any]:
     turn = {id(handle): i for i, handle in enumerate(read)}
 
     def first(layer: Any) -> int:
-        return min(turn.get(id(v.value.handle), len(turn)) for v in layer.weights)
+        # Never read, as a head for training alone: it scores nothing, and must not come last.
+        keys = (id(v.value.handle) for v in layer.weights)
+        return min((turn[key] for key in keys if key in turn), default=-1)
 
     return sorted(layers, key=first)
 
