@@ -70,6 +70,12 @@ def _compile(trainer: Any, task: Task, loss: Any) -> None:
         metrics=objective.metrics_of(task, loss),
         jit_compile=jit_compile,
     )
+    # Keras makes their variables within the first step (3.15.1), and TensorFlow then traces that
+    # step once more: twice the time before a stage begins.
+    with trainer.distribute_strategy.scope():
+        trainer.optimizer.build(trainer.trainable_variables)
+        targets = task.job.train.targets[:1]
+        trainer.compute_metrics(None, targets, np.zeros_like(targets))
 
 
 def optimizer_of(trainer: Any, task: Task, rate: Callable[[float], Any]) -> Any:

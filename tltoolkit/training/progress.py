@@ -235,11 +235,6 @@ class StageCheckpoints(Resume):
     def _is_due(self) -> bool:
         return super()._is_due() or self.progress.interrupts.asked is not None
 
-    def _make_metrics(self) -> None:
-        # Keras 3.15.1 makes the variables of metrics with the first batch: too late here.
-        targets = self.task.job.train.targets[:1]
-        self.model.compute_metrics(None, targets, np.zeros_like(targets))
-
     def _finish(self, trained: bool) -> None:
         self.progress.interrupts.waits = False
         self.progress.interrupts.leave()
