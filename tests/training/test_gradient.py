@@ -33,7 +33,7 @@ def test_a_step_is_traced_once(optimizer: str, decay: float) -> None:
     model = keras.Model(inputs, Counted(3, name="scores")(x))
     data = tl.data.from_arrays(pixels, labels, val=0.3)
     stage = tl.Stage(
-        "all", "all", epochs=2, learning_rate=1e-3, optimizer=optimizer, layer_decay=decay
+        "all", unfreeze="all", epochs=2, learning_rate=1e-3, optimizer=optimizer, layer_decay=decay
     )
     Counted.traced = 0
     tl.fine_tune(model, data, tl.Plan((stage,)), batch_size=8, verbose=0, from_logits=True)
