@@ -1,20 +1,20 @@
 """What keeps any network from learning, found before it trains. Each gives a sentence, or ""."""
 
 import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tltoolkit._checks import listed
 from tltoolkit.check.memorise import Subject
 from tltoolkit.layers import graph
 from tltoolkit.model import freezing
 from tltoolkit.model.network import Network
 from tltoolkit.training.job import Job
 
-# Rows of the batch that are looked at.
-ROWS = 5
+# Rows of the batch that are looked at, and names in a sentence.
+ROWS, SHOWN = 5, 3
 
 
 def of_layers(network: Network) -> str:
@@ -29,8 +29,9 @@ def of_layers(network: Network) -> str:
         if layer.weights and not layer.trainable_variables
         for weight in layer.weights
     ]
-    trains = any(layer.trainable_variables for layer in layers)
-    return "" if trains else f"the head is frozen: {_some(frozen)} do not train (see tl.freeze)"
+    if any(layer.trainable_variables for layer in layers):
+        return ""
+    return f"the head is frozen: {listed(frozen, SHOWN)} do not train (see tl.freeze)"
 
 
 def of_images(job: Job) -> str:
@@ -66,7 +67,7 @@ def of_gradients(subject: Subject) -> str:
     subject.reset()
     missing = [v.path for v, g in zip(variables, gradients, strict=True) if g is None]
     if missing:
-        return f"no gradient reaches {_some(missing)}: the loss does not depend on them"
+        return f"no gradient reaches {listed(missing, SHOWN)}: the loss does not depend on them"
     if not np.isfinite(float(value)):
         return f"the loss of the first step is {float(value)}; look at the range of the inputs"
     if not any(np.any(tf.convert_to_tensor(g).numpy()) for g in gradients):
@@ -118,9 +119,3 @@ def _digests(job: Job) -> list[str]:
         for images, _ in batches
         for image in images
     ]
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
