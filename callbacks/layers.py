@@ -13,8 +13,8 @@ from keras import ops
 
 from tltoolkit._checks import Integer, Number, Table, arguments
 
-# The seeds that Keras' generators take.
-DROPOUT: Table = {"rate": Number(0, below=1), "seed": Integer(0, 2**32 - 1) | None}
+# Keras' generators take any whole number for a seed.
+DROPOUT: Table = {"rate": Number(0, below=1), "seed": Integer() | None}
 BLOCK: Table = {**DROPOUT, "block_size": Integer(1)}
 
 
