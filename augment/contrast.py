@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit import _checks
+from tltoolkit.augment.terms import WINDOWS
 
 # What normalised pixels are by default: a middle grey with a quarter of the range as deviation,
 # so that nearly all values stay within 0..255. The regularizer is that of Coates et al. for pixels
@@ -14,16 +15,9 @@ from tltoolkit import _checks
 SCALE, OFFSET, REGULARIZER, WINDOW = 64.0, 127.5, 10.0, 9
 
 
-def check(scale: float, offset: float, regularizer: float) -> None:
-    """Raise ValueError for settings that cannot work."""
-    _checks.number("scale", scale, above=0)
-    _checks.number("offset", offset)
-    _checks.number("regularizer", regularizer, above=0)
-
-
 def check_window(window: int) -> None:
     """Raise ValueError unless the window is an odd number of pixels, >= 3."""
-    _checks.integer("window", window, 3)
+    WINDOWS.check("window", window)
     if window % 2 == 0:
         raise _checks.fail("window", "odd", window)
 

@@ -14,6 +14,7 @@ from tltoolkit.augment import keys, labels, threads
 from tltoolkit.augment.labels import Source
 from tltoolkit.augment.mixing import Batch
 from tltoolkit.augment.pipeline import Pipeline
+from tltoolkit.augment.terms import BATCHES
 
 # Batches under way beyond the one handed out: enough to ride out a slow file, little to hold.
 _AHEAD = 2
@@ -71,12 +72,7 @@ class Batches:
         mix: Callable[[NDArray[np.uint8], NDArray[np.float32], np.random.Generator], Batch]
         | None = None,
     ) -> None:
-        _checks.integer("batch_size", batch_size, 1)
-        _checks.integer("seed", seed, 0)
-        _checks.integer("epochs_from", epochs_from, 0)
-        _checks.integer("augment_from", augment_from, 0)
-        workers = threads.cores() if workers is None else workers
-        _checks.integer("workers", workers, 1)
+        _checks.arguments(BATCHES, locals())
         self.source = source
         self.pipeline = pipeline
         self._image = labels.reader(source, pipeline.image_size)
@@ -87,7 +83,7 @@ class Batches:
         # For the first epoch alone: later ones begin at 0.
         self._start = epochs_from, steps_from
         self.augment_from = augment_from
-        self.workers = workers
+        self.workers = threads.cores() if workers is None else workers
         self.targets = labels.as_targets(source, targets)
         self.sample = sample
         self.mix = mix

@@ -5,7 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from tltoolkit import _checks
 from tltoolkit.augment import contrast
+from tltoolkit.augment.terms import CONTRAST
 
 
 @keras.saving.register_keras_serializable(package="tltoolkit")
@@ -33,7 +35,7 @@ class GlobalContrastNormalization(keras.layers.Layer):
         regularizer: float = contrast.REGULARIZER,
         **kwargs: Any,
     ) -> None:
-        contrast.check(scale, offset, regularizer)
+        _checks.arguments(CONTRAST, locals())
         super().__init__(**kwargs)
         self.scale = scale
         self.offset = offset
@@ -55,11 +57,7 @@ class GlobalContrastNormalization(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         config: dict[str, Any] = super().get_config()
-        return config | {
-            "scale": self.scale,
-            "offset": self.offset,
-            "regularizer": self.regularizer,
-        }
+        return config | {name: getattr(self, name) for name in CONTRAST}
 
 
 @keras.saving.register_keras_serializable(package="tltoolkit")

@@ -10,8 +10,10 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tltoolkit import _checks
+from tltoolkit._checks import Integer, OneOf, Table
 
 KerasSchedule: TypeAlias = keras.optimizers.schedules.LearningRateSchedule
+SCHEDULED: Table = {"by": OneOf("epoch", "step"), "warmup": Integer(0)}
 AHEAD = 1024  # values computed at once: one call per step would cost more than a small step
 
 
@@ -48,8 +50,7 @@ class ScheduledCallback(keras.callbacks.Callback):
         super().__init__()
         if not callable(schedule):
             raise _checks.fail("schedule", "a Keras schedule or a function of one number", schedule)
-        _checks.one_of("by", by, ("epoch", "step"))
-        _checks.integer("warmup", warmup, 0)
+        _checks.arguments(SCHEDULED, locals())
         self.schedule = schedule
         self.by = by
         self.warmup = warmup

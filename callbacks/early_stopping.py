@@ -7,8 +7,22 @@ from typing import Any
 import keras
 
 from tltoolkit import _checks
+from tltoolkit._checks import SWITCH, Integer, Number, Table
 from tltoolkit.callbacks._monitor import beats, direction, improved, number, set_monitor_op
 from tltoolkit.callbacks.stopping import StoppingCriterion
+
+EARLY_STOPPING: Table = {
+    "min_delta": Number(),
+    "patience": Integer(0),
+    "baseline": Number() | None,
+    "restore_best_weights": SWITCH,
+    "start_from_epoch": Integer(0),
+    "extra_epochs": Integer(0),
+    "min_epochs": Integer(0),
+    "patience_increase": Number(above=1) | None,
+    "improvement_threshold": Number(0),
+    "smooth": Integer(1),
+}
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
@@ -83,12 +97,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             raise _checks.fail("monitor", "one name or several different names", monitor)
         if len(modes) != len(self.monitors):
             raise _checks.fail("mode", "one mode, or one for each monitor", mode)
-        _checks.integer("extra_epochs", extra_epochs, 0)
-        _checks.integer("min_epochs", min_epochs, 0)
-        _checks.integer("smooth", smooth, 1)
-        _checks.number("improvement_threshold", improvement_threshold, 0)
-        if patience_increase is not None:
-            _checks.number("patience_increase", patience_increase, above=1)
+        _checks.arguments(EARLY_STOPPING, locals())
         super().__init__(
             self.monitors[0],
             min_delta,

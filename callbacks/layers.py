@@ -11,18 +11,18 @@ from typing import Any
 import keras
 from keras import ops
 
-from tltoolkit import _checks
+from tltoolkit._checks import Integer, Number, Table, arguments
 
-
-def _check_rate(rate: float) -> None:
-    _checks.number("rate", rate, 0, below=1)
+# Keras' generators take any whole number for a seed.
+DROPOUT: Table = {"rate": Number(0, below=1), "seed": Integer() | None}
+BLOCK: Table = {**DROPOUT, "block_size": Integer(1)}
 
 
 class _ScheduledRate:
     """The rate as a weight; mixed into a Keras layer before the layer's class."""
 
     def _add_rate(self: Any, rate: float, seed: int | None) -> None:
-        _check_rate(rate)
+        arguments(DROPOUT, locals())
         self.seed = seed
         # Of its own, so that its draws do not depend on other layers.
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -37,7 +37,7 @@ class _ScheduledRate:
 
     def set_rate(self: Any, rate: float) -> None:
         """Drop this share from the next step on; 0 <= rate < 1."""
-        _check_rate(rate)
+        DROPOUT["rate"].check("rate", rate)
         self.rate.value.assign(rate)
 
     def _kept(self: Any, shape: Any, dropped: Any) -> Any:
@@ -146,7 +146,7 @@ class DropBlock2D(ScheduledSpatialDropout2D):
     def __init__(
         self, rate: float, block_size: int = 7, seed: int | None = None, **kwargs: Any
     ) -> None:
-        _checks.integer("block_size", block_size, 1)
+        arguments(BLOCK, locals())
         super().__init__(rate, seed, **kwargs)
         self.block_size = block_size
 

@@ -9,9 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tltoolkit import _checks
+from tltoolkit._checks import SWITCH, Integer, Table, arguments
 from tltoolkit.callbacks import checkpoint, training_state
 from tltoolkit.layers import private
+
+RESUME: Table = {"save_freq": Integer(1) | "epoch", "delete_checkpoint": SWITCH}
 
 
 class Resume(keras.callbacks.Callback):
@@ -79,8 +81,7 @@ class Resume(keras.callbacks.Callback):
                     f"{type(callback).__name__} has no state that can be kept: it needs "
                     "get_state() and set_state(), or stays out of `callbacks`"
                 )
-        if save_freq != "epoch":
-            _checks.integer("save_freq", save_freq, 1)
+        arguments(RESUME, locals())
         self.save_freq = save_freq
         self.delete_checkpoint = delete_checkpoint
         self._found: dict[str, Any] | None = None

@@ -7,9 +7,9 @@ L. Prechelt, "Early Stopping - But When?", in Neural Networks: Tricks of the Tra
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-from tltoolkit import _checks
+from tltoolkit._checks import Checked, Integer, Number, Table
 
 
 class StoppingCriterion(Protocol):
@@ -48,7 +48,7 @@ def training_progress(training: Sequence[float], strip: int) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneralizationLoss:
+class GeneralizationLoss(Checked):
     """Stop once the validation error exceeds its minimum by `alpha` percent: GL(t) > alpha.
 
     >>> GeneralizationLoss(alpha=5).fires([1.0, 0.5, 0.52], [])
@@ -57,10 +57,8 @@ class GeneralizationLoss:
     True
     """
 
+    table: ClassVar[Table] = {"alpha": Number(above=0)}
     alpha: float = 5.0
-
-    def __post_init__(self) -> None:
-        _checks.number("alpha", self.alpha, above=0)
 
     def fires(self, validation: Sequence[float], training: Sequence[float]) -> bool:
         """Whether to stop after the last of these epochs; `training` is not looked at."""
@@ -68,7 +66,7 @@ class GeneralizationLoss:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProgressQuotient:
+class ProgressQuotient(Checked):
     """Stop at the end of a strip once GL(t) / P_k(t) > alpha: overfitting outweighs progress.
 
     >>> rule = ProgressQuotient(alpha=0.5, strip=2)
@@ -78,12 +76,9 @@ class ProgressQuotient:
     False
     """
 
+    table: ClassVar[Table] = {"alpha": Number(above=0), "strip": Integer(1)}
     alpha: float = 0.5
     strip: int = 5  # epochs, as in the paper
-
-    def __post_init__(self) -> None:
-        _checks.number("alpha", self.alpha, above=0)
-        _checks.integer("strip", self.strip, 1)
 
     def fires(self, validation: Sequence[float], training: Sequence[float]) -> bool:
         """Whether to stop after the last of these epochs."""
@@ -96,7 +91,7 @@ class ProgressQuotient:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpInStrips:
+class UpInStrips(Checked):
     """Stop once the error rose in `strips` strips of `strip` epochs running: UP_s.
 
     >>> UpInStrips(strips=2, strip=1).fires([0.5, 0.6, 0.7], [])
@@ -105,12 +100,9 @@ class UpInStrips:
     False
     """
 
+    table: ClassVar[Table] = {"strips": Integer(1), "strip": Integer(1)}
     strips: int = 3
     strip: int = 5
-
-    def __post_init__(self) -> None:
-        _checks.integer("strips", self.strips, 1)
-        _checks.integer("strip", self.strip, 1)
 
     def fires(self, validation: Sequence[float], training: Sequence[float]) -> bool:
         """Whether to stop after the last of these epochs; `training` is not looked at."""

@@ -10,8 +10,11 @@ import keras
 import tensorflow as tf
 
 from tltoolkit import _checks
+from tltoolkit._checks import SWITCH, Integer, Table
 from tltoolkit.callbacks import monitor_advice
 from tltoolkit.layers import graph
+
+MONITOR: Table = {"freq": Integer(1) | "epoch", "stop_on_nan": SWITCH}
 
 
 class TrainingMonitor(keras.callbacks.Callback):
@@ -60,8 +63,7 @@ class TrainingMonitor(keras.callbacks.Callback):
         super().__init__()
         if batch is not None and not (isinstance(batch, tuple) and len(batch) == 2):
             raise _checks.fail("batch", "a pair (x, y) or None", type(batch))
-        if freq != "epoch":
-            _checks.integer("freq", freq, 1)
+        _checks.arguments(MONITOR, locals())
         # Now, and not when the first histogram is written.
         if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
             raise ImportError("`log_dir` needs tensorboard: pip install 'tltoolkit[tensorboard]'")

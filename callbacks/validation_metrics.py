@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tltoolkit import _checks
+from tltoolkit._checks import OneOf, Table
 from tltoolkit.callbacks._validation_pass import Evaluation
 
 PER_CLASS = ("precision", "recall", "f1", "average_precision", "roc_auc")
@@ -17,6 +18,11 @@ AVERAGES = (
     "average_precision_macro",
     "roc_auc_macro",
 )
+
+METRICS: Table = {
+    "multi_label": OneOf(None, True, False),
+    "from_logits": OneOf("auto", True, False),
+}
 
 
 class ValidationMetrics(keras.callbacks.Callback):
@@ -78,8 +84,7 @@ class ValidationMetrics(keras.callbacks.Callback):
             _checks.one_of("per_class", name, PER_CLASS)
         for name in averages:
             _checks.one_of("averages", name, AVERAGES)
-        _checks.one_of("multi_label", multi_label, (None, True, False))
-        _checks.one_of("from_logits", from_logits, ("auto", True, False))
+        _checks.arguments(METRICS, locals())
         self.class_names = class_names
         self.per_class = per_class
         self.averages = averages

@@ -6,8 +6,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tltoolkit import _checks
+from tltoolkit._checks import Integer, Number, OneOf, Table, arguments
 from tltoolkit.layers import graph, traits
+
+AVERAGE: Table = {
+    "kind": OneOf("ema", "swa"),
+    "decay": Number(above=0, below=1),
+    "every": Integer(1),
+    "start_epoch": Integer(0),
+}
 
 
 class MixedWeightAverage(keras.callbacks.Callback):
@@ -57,10 +64,7 @@ class MixedWeightAverage(keras.callbacks.Callback):
         batches: Iterable[Any] | None = None,
     ) -> None:
         super().__init__()
-        _checks.one_of("kind", kind, ("ema", "swa"))
-        _checks.number("decay", decay, above=0, below=1)
-        _checks.integer("every", every, 1)
-        _checks.integer("start_epoch", start_epoch, 0)
+        arguments(AVERAGE, locals())
         self.kind = kind
         self.decay = decay
         self.every = every

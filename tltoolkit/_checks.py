@@ -5,14 +5,16 @@ its option and its tests are made from. The functions are for what no table can 
 another value gives, or an argument of a single function.
 """
 
+import contextlib
 import inspect
 import math
 import numbers
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+_Limit = float | None
 # No setting takes it, whatever its type.
 _NOTHING = object()
 
@@ -196,6 +198,17 @@ Table = Mapping[str, Constraint]
 # What NumPy, TensorFlow and Keras all take.
 SEED = Integer(0, 2**31 - 1)
 FLAG = Instance(bool, "True or False")
+# 0 and 1 do as well, and NumPy's own.
+SWITCH = OneOf(True, False)
+
+
+class Checked:
+    """A dataclass of which each setting is checked at birth by the `table` of its class."""
+
+    table: ClassVar[Table]
+
+    def __post_init__(self) -> None:
+        fields(self.table, self)
 
 
 def fields(table: Table, settings: Any) -> None:
@@ -253,6 +266,21 @@ def number(
     Number(low, high, above, below).check(name, value)
 
 
+@contextlib.contextmanager
+def extra(what: str, name: str) -> Iterator[None]:
+    """Where an import fails, say what needs which package, and the extra that installs it."""
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(f"{what}: pip install 'tltoolkit[{name}]'") from error
+
+
+def listed(items: Sequence[object], most: int = 20) -> str:
+    """The first items in one line, no more than are read in running text."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(map(str, items[:most])) + more
+
+
 def takes(function: Callable[..., Any], name: str) -> bool:
     """Whether a callable has a parameter of this name; one whose parameters are hidden has none."""
     try:
@@ -262,16 +290,11 @@ def takes(function: Callable[..., Any], name: str) -> bool:
         return False
 
 
-def _within(value: Any, low: float | None, high: float | None) -> bool:
+def _within(value: Any, low: _Limit, high: _Limit) -> bool:
     return bool((low is None or value >= low) and (high is None or value <= high))
 
 
-def _bounds(
-    low: float | None,
-    high: float | None,
-    above: float | None = None,
-    below: float | None = None,
-) -> str:
+def _bounds(low: _Limit, high: _Limit, above: _Limit = None, below: _Limit = None) -> str:
     pairs = ((">=", low), (">", above), ("<=", high), ("<", below))
     limits = [
         # `:g` would write 2147483647 as 2.14748e+09.

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tltoolkit import _checks
 from tltoolkit.artifacts import verified
 from tltoolkit.artifacts.predictor import Predictor
+from tltoolkit.artifacts.terms import FOREIGN
 from tltoolkit.augment import Preparation
 from tltoolkit.augment.preparation import agreed
 from tltoolkit.evaluation import Decision
@@ -62,6 +63,7 @@ def load(
             fit, a model of another form than from one image to one row of scores, or another
             `fit` or `normalise` than it was trained with.
     """
+    _checks.arguments(FOREIGN, locals())
     # Before the file is opened: wrong arguments need no reading.
     asked = Preparation(fit=fit, normalise=normalise)
     source = reading.local(path)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tltoolkit import _checks
 from tltoolkit.check import double
+from tltoolkit.check.terms import GRADIENTS
 from tltoolkit.layers.random_states import same_random_state
 
 # A difference over a kink (a ReLU at 0) is wrong by itself; over a smaller step there is none.
@@ -94,11 +95,7 @@ def gradients(
         ValueError: An argument out of range; a layer that draws random numbers, that computes
             in float32 whatever its inputs are, or that cannot be built anew.
     """
-    _checks.number("h", h, above=0)
-    _checks.number("tolerance", tolerance, above=0)
-    _checks.integer("entries", entries, 1)
-    _checks.integer("seed", seed, 0, 2**31 - 1)
-    _checks.instance("training", training, bool, "True or False")
+    _checks.arguments(GRADIENTS, locals())
     if not callable(target):
         raise TypeError(str(_checks.fail("target", "a layer, a model or a loss", target)))
     rng = np.random.default_rng(seed)

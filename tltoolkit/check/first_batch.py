@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tltoolkit import _checks
 from tltoolkit.check import findings
 from tltoolkit.check.findings import Range
+from tltoolkit.check.terms import DATA
 from tltoolkit.data.images import check_image_data
 from tltoolkit.layers import graph
 from tltoolkit.model import freezing
@@ -74,10 +75,8 @@ class DataCheck:
 
     def plot(self) -> Any:
         """The first batch as the model sees it, stretched to 0..1, as a matplotlib figure."""
-        try:
+        with _checks.extra("plots need matplotlib", "report"):
             from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("plots need matplotlib: pip install 'tltoolkit[report]'") from error
         columns = min(4, len(self.batch))
         rows = -(-len(self.batch) // columns)
         figure = Figure(figsize=(2 * columns, 2.2 * rows), layout="constrained")
@@ -121,12 +120,10 @@ def data(
         ValueError: An argument out of range, a model of other inputs or outputs than images and
             scores.
     """
+    _checks.arguments(DATA, locals())
     _checks.instance("model", model, keras.Model, "a keras.Model")
     check_image_data(data)
     network = network_of(model, from_logits, data.multi_label)
-    _checks.integer("samples", samples, 10)
-    _checks.integer("batch_size", batch_size, 1)
-    _checks.integer("seed", seed, 0, 2**31 - 1)
     chosen = sample(data.train, samples, seed)
     # `batch_size` says how many images are drawn, and nothing of this pass.
     job = trial(network, chosen, batch_size=32, seed=seed, pipeline=pipeline)

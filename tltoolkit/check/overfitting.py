@@ -44,10 +44,8 @@ class Capacity:
 
     def plot(self) -> Any:
         """The losses of the attempts as a matplotlib figure, with that of guessing."""
-        try:
+        with _checks.extra("plots need matplotlib", "report"):
             from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("plots need matplotlib: pip install 'tltoolkit[report]'") from error
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
         for attempt in self.attempts:

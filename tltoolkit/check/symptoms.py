@@ -1,21 +1,21 @@
 """What keeps any network from learning, found before it trains. Each gives a sentence, or ""."""
 
 import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tltoolkit._checks import listed
 from tltoolkit.check.memorise import Subject
 from tltoolkit.layers import graph
 from tltoolkit.model import freezing
 from tltoolkit.model.network import Network
 from tltoolkit.training.job import Job
 
-# Rows of the batch that are looked at.
-# A mixed-up batch shows in a few; each costs a pass backwards.
-ROWS = 5
+# Rows of the batch that are looked at: a mixed-up one shows in a few, and each costs a pass
+# backwards. And names in a sentence.
+ROWS, SHOWN = 5, 3
 
 
 def of_layers(network: Network) -> str:
@@ -30,8 +30,9 @@ def of_layers(network: Network) -> str:
         if layer.weights and not layer.trainable_variables
         for weight in layer.weights
     ]
-    trains = any(layer.trainable_variables for layer in layers)
-    return "" if trains else f"the head is frozen: {_some(frozen)} do not train (see tl.freeze)"
+    if any(layer.trainable_variables for layer in layers):
+        return ""
+    return f"the head is frozen: {listed(frozen, SHOWN)} do not train (see tl.freeze)"
 
 
 def of_images(job: Job) -> str:
@@ -70,7 +71,7 @@ def of_gradients(subject: Subject) -> str:
     subject.reset()
     missing = [v.path for v, g in zip(variables, gradients, strict=True) if g is None]
     if missing:
-        return f"no gradient reaches {_some(missing)}: the loss does not depend on them"
+        return f"no gradient reaches {listed(missing, SHOWN)}: the loss does not depend on them"
     if not np.isfinite(float(value)):
         return f"the loss of the first step is {float(value)}; look at the range of the inputs"
     if not any(np.any(tf.convert_to_tensor(g).numpy()) for g in gradients):
@@ -126,9 +127,3 @@ def _digests(job: Job) -> list[str]:
         for images, _ in batches
         for image in images
     ]
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

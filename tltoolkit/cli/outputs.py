@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from tltoolkit import _checks
 from tltoolkit.files import claiming, reading, writing
 
 # The exit code where all went well but the images are not all as they should be.
@@ -47,10 +48,8 @@ def check_plot(args: argparse.Namespace) -> None:
         raise ValueError(f"--plot must end in {', '.join(FIGURES)}. Received: {args.plot!r}")
     # The name first: matplotlib takes its time to load.
     check_file("--plot", args.plot)
-    try:
+    with _checks.extra("--plot needs matplotlib", "report"):
         import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError("--plot needs matplotlib: pip install 'tltoolkit[report]'") from error
 
 
 def draw(args: argparse.Namespace, plot: Callable[[], Any]) -> None:

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tltoolkit._checks import integer, number, one_of
+from tltoolkit._checks import Table, arguments
 from tltoolkit.evaluation.inputs import FloatArray, chunks
 from tltoolkit.evaluation.intervals import (
     COUNT_FIGURES,
-    FIGURES,
+    DRAWN,
+    INTERVAL,
     ROW_FIGURES,
     Bootstrap,
     draw_counts,
@@ -20,6 +21,8 @@ from tltoolkit.evaluation.intervals import (
 )
 from tltoolkit.evaluation.notes import FEW_ROWS
 from tltoolkit.evaluation.report import Report
+
+COMPARE: Table = {"metric": INTERVAL["name"], **DRAWN}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +93,7 @@ def compare(
     Raises:
         ValueError: if the labels differ or the figure is unknown.
     """
-    one_of("metric", metric, FIGURES)
-    number("level", level, above=0, below=1)
-    integer("draws", draws, 1)
+    arguments(COMPARE, locals())
     if report_a.class_names != report_b.class_names:
         raise ValueError("`report_a` and `report_b` must have the same class names")
     if not _same_answered(report_a, report_b):

@@ -3,7 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from tltoolkit.evaluation.decided import listed, words
+from tltoolkit._checks import listed
+from tltoolkit.evaluation.decided import SHOWN, words
 from tltoolkit.evaluation.figures import AVERAGED, ONE_LABEL_ONLY
 from tltoolkit.evaluation.intervals import FIGURES
 from tltoolkit.evaluation.results import Results
@@ -82,4 +83,4 @@ def notes(report: Results) -> tuple[str, ...]:
 
 
 def _names(report: Results, chosen: npt.NDArray[np.bool_]) -> str:
-    return listed([report.class_names[c] for c in np.flatnonzero(chosen)])
+    return listed([report.class_names[c] for c in np.flatnonzero(chosen)], SHOWN)

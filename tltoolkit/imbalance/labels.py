@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tltoolkit import _checks
+from tltoolkit.imbalance.terms import LONG_TAIL
 
 FORMS = (
     "class numbers (N,), or (N, C) rows of values in 0..1 that sum to 1, or, with "
@@ -110,8 +111,7 @@ def long_tail(labels: npt.ArrayLike, ratio: float, seed: int = 0) -> npt.NDArray
     Returns:
         Indices of the rows that stay, ascending.
     """
-    _checks.number("ratio", ratio, 1)
-    _checks.integer("seed", seed, 0)
+    _checks.arguments(LONG_TAIL, locals())
     values = as_labels(labels)
     if values.ndim == 2:
         raise _checks.fail("labels", "class numbers (N,)", labels)

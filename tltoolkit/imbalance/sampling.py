@@ -9,7 +9,7 @@ import numpy.typing as npt
 from tltoolkit import _checks
 from tltoolkit.imbalance.labels import as_labels, check_counts, class_counts
 from tltoolkit.imbalance.synthetic import selected_rows
-from tltoolkit.imbalance.terms import SAMPLINGS
+from tltoolkit.imbalance.terms import EPOCH_ROWS, SAMPLINGS
 
 Rows = npt.NDArray[np.int64]
 
@@ -50,9 +50,7 @@ def epoch_rows(
         ValueError: A class without rows, a single class, or a sampler that returns other rows
             than there are.
     """
-    _checks.integer("epoch", epoch, 0)
-    _checks.integer("epochs", epochs, 1)
-    _checks.integer("seed", seed, 0)
+    _checks.arguments(EPOCH_ROWS, locals())
     values = as_labels(labels, multi_label)
     if not isinstance(sampling, str):
         return selected_rows(sampling, values, seed, epoch)

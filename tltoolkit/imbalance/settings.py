@@ -116,8 +116,7 @@ class Imbalance:
     def to_dict(self) -> dict[str, Any]:
         """What differs from doing nothing, as plain data; samplers as their text."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        changed = {name: v for name, v in values.items() if v != defaults[name]}
+        changed = {name: v for name, v in values.items() if v != getattr(Imbalance, name)}
         plain = (str, float, int, type(None))
         if isinstance(self.weights, dict):
             changed["weights"] = {str(key): float(w) for key, w in self.weights.items()}
@@ -135,11 +134,11 @@ class Imbalance:
             "tau": (self.adjust == "logit" or self.loss == "logit_adjusted", "logit adjustment"),
             "margin": (self.loss == "ldam", "loss='ldam'"),
         }
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name, (counts, what) in used.items():
-            if not counts and getattr(self, name) != defaults[name]:
-                rule = f"left out (or {defaults[name]}) without {what}, which alone goes by it"
-                raise _checks.fail(name, rule, getattr(self, name))
+            value, default = getattr(self, name), getattr(Imbalance, name)
+            if not counts and value != default:
+                rule = f"left out (or {default}) without {what}, which alone goes by it"
+                raise _checks.fail(name, rule, value)
 
     def _warn(self) -> None:
         # Ordered by what to keep; weights of one's own may be costs, which is another matter.

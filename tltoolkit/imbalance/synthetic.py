@@ -101,12 +101,8 @@ def _named(sampler: Any, counts: npt.NDArray[Any]) -> Any:
         return sampler
     _checks.one_of("sampler", sampler, SYNTHETIC)
     check_sizes("sampler", sampler, counts)
-    try:
+    with _checks.extra("SMOTE needs imbalanced-learn", "imbalance"):
         from imblearn import over_sampling
-    except ImportError as error:
-        raise ImportError(
-            "SMOTE needs imbalanced-learn: pip install 'tltoolkit[imbalance]'"
-        ) from error
     name, parameter = SYNTHETIC[sampler]
     # A row is not its own neighbour.
     neighbours = min(NEIGHBOURS, int(counts[counts > 0].min()) - 1)

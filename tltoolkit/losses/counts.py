@@ -7,7 +7,11 @@ import keras
 from keras import ops
 
 from tltoolkit import _checks, imbalance
+from tltoolkit._checks import Instance, Integer, Number, Table
+from tltoolkit.imbalance.terms import IMBALANCE
 from tltoolkit.losses.cross_entropy import CrossEntropy, floats
+
+MARGINS: Table = {"margin": IMBALANCE["margin"], "scale": Number(above=0)}
 
 
 @keras.saving.register_keras_serializable("tltoolkit")
@@ -61,8 +65,7 @@ class LDAM(CrossEntropy):
         if kwargs.pop("multi_label", False):
             raise _checks.fail("multi_label", "False, since LDAM is for single labels", True)
         super().__init__(class_weights, **kwargs)
-        _checks.number("margin", margin, above=0)
-        _checks.number("scale", scale, above=0)
+        _checks.arguments(MARGINS, locals())
         counts = imbalance.check_counts(class_counts)
         self.class_counts, self.margin, self.scale = floats(list(counts)), margin, scale
         # Relative to the rarest class, so that `margin` is its margin for any size of data.
@@ -82,11 +85,14 @@ class LDAM(CrossEntropy):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for saving."""
-        own = {name: getattr(self, name) for name in ("class_counts", "margin", "scale")}
+        own = {name: getattr(self, name) for name in ("class_counts", *MARGINS)}
         config = {**super().get_config(), **own}
         # Left out, since it is never anything but False.
         del config["multi_label"]
         return config
+
+
+DEFER: Table = {"loss": Instance(LDAM, "an LDAM loss"), "epoch": Integer(0)}
 
 
 class DeferWeights(keras.callbacks.Callback):
@@ -99,8 +105,7 @@ class DeferWeights(keras.callbacks.Callback):
 
     def __init__(self, loss: LDAM, epoch: int) -> None:
         super().__init__()
-        _checks.instance("loss", loss, LDAM, "an LDAM loss")
-        _checks.integer("epoch", epoch, 0)
+        _checks.arguments(DEFER, locals())
         self.loss, self.epoch = loss, epoch
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

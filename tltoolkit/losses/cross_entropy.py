@@ -7,7 +7,14 @@ import keras
 from keras import ops
 
 from tltoolkit import _checks
+from tltoolkit._checks import SWITCH, Number, Table
 from tltoolkit.layers import private
+
+CROSS_ENTROPY: Table = {
+    "multi_label": SWITCH,
+    "label_smoothing": Number(0, below=1),
+    "from_logits": SWITCH,
+}
 
 
 @keras.saving.register_keras_serializable("tltoolkit")
@@ -51,7 +58,7 @@ class CrossEntropy(keras.losses.Loss):
             _checks.number("class_weights", weight, above=0)
         for offset in () if offsets is None else offsets:
             _checks.number("offsets", offset)
-        _checks.number("label_smoothing", label_smoothing, 0, below=1)
+        _checks.arguments(CROSS_ENTROPY, locals())
         # Lists of floats: what is in the config must go into JSON.
         self.class_weights = floats(class_weights)
         self.offsets = floats(offsets)
@@ -166,14 +173,8 @@ class CrossEntropy(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for saving."""
-        return {
-            **super().get_config(),
-            "class_weights": self.class_weights,
-            "offsets": self.offsets,
-            "multi_label": self.multi_label,
-            "label_smoothing": self.label_smoothing,
-            "from_logits": self.from_logits,
-        }
+        own = ("class_weights", "offsets", *CROSS_ENTROPY)
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 
 def floats(values: Sequence[float] | None) -> list[float] | None:

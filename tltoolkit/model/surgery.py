@@ -7,15 +7,18 @@ from typing import Any
 import keras
 
 from tltoolkit import _checks
+from tltoolkit._checks import Table
 from tltoolkit.layers import graph
 from tltoolkit.model import head as heads
 from tltoolkit.model.classifier import blocks, note_preparation, preparation_of
 from tltoolkit.model.discovery import block_ends
 from tltoolkit.model.head import Head
 from tltoolkit.model.settings import checked_names
+from tltoolkit.model.terms import SETTINGS
 
 # Names of a head's layers, beside those that begin with `head_`.
 OURS = ("logits", "probabilities")
+HEAD_ON_BLOCKS: Table = {"multi_label": SETTINGS["multi_label"], "seed": SETTINGS["seed"]}
 
 
 def insert(model: Any, after: Mapping[str, Callable[[Any], Any]]) -> Any:
@@ -84,8 +87,7 @@ def head_on_blocks(
             pass as they are; a value out of range.
     """
     head = heads.checked(Head(taps=heads.ALL, statistics=("mean", "std")) if head is None else head)
-    _checks.instance("multi_label", multi_label, bool, "True or False")
-    _checks.integer("seed", seed, 0, 2**31 - 1)
+    _checks.arguments(HEAD_ON_BLOCKS, locals())
     units = _count(classes, multi_label)
     if hasattr(model, "tltoolkit_settings"):
         rule = "one of your own; tl.build_classifier(head=...) puts a head on several blocks"

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from tltoolkit import _checks
-from tltoolkit.plans.stages import Plan, Stage
+from tltoolkit._checks import Integer, Number, Table
+from tltoolkit.plans.stages import STAGE, Plan, Stage
 from tltoolkit.plans.terms import LBFGS, LDA
 
 Unfreeze = str | int | float
@@ -15,6 +16,26 @@ NEAR, FAR = 0.98, 0.75
 UPPER, EPOCHS, RATE = 0.66, 8, 2e-4
 # Fewer epochs than this have not got anywhere, and more bring nothing.
 LEAST, MOST = 3, 12
+_TUNED: Table = {
+    "epochs": STAGE["epochs"],
+    "learning_rate": Number(above=0),
+    "unfreeze": STAGE["unfreeze"],
+}
+TABLES: dict[str, Table] = {
+    "fine_tune": {
+        **_TUNED,
+        "head_epochs": STAGE["epochs"],
+        "head_learning_rate": Number(above=0),
+    },
+    "probe_then_fine_tune": {**_TUNED, "learning_rate": STAGE["learning_rate"]},
+    "gradual": {
+        "blocks": Integer(1),
+        "epochs": STAGE["epochs"],
+        "patience": STAGE["early_stopping"],
+        "learning_rate": Number(above=0),
+    },
+    "from_scratch": {"epochs": STAGE["epochs"], "learning_rate": Number(1e-3)},
+}
 
 
 def linear_probe() -> Plan:
@@ -51,6 +72,7 @@ def fine_tune(
     Raises:
         ValueError: Rates whose ratio is outside 10 to 100.
     """
+    _checks.arguments(TABLES["fine_tune"], locals())
     ratio = head_learning_rate / learning_rate
     # 3e-3 / 3e-4 is 10.000000000000002.
     if not 10 <= round(ratio, 6) <= 100:
@@ -74,6 +96,7 @@ def probe_then_fine_tune(
         learning_rate: Peak rate of the second stage.
         unfreeze: What the second stage trains, as in `Stage`.
     """
+    _checks.arguments(TABLES["probe_then_fine_tune"], locals())
     return Plan((_probe(), _upper(epochs, learning_rate, unfreeze)))
 
 
@@ -88,7 +111,7 @@ def gradual(
         patience: Epochs without a better validation loss that end a stage.
         learning_rate: Peak rate of the first block's stage; each further one has two thirds.
     """
-    _checks.integer("blocks", blocks, 1)
+    _checks.arguments(TABLES["gradual"], locals())
     stages = [
         Stage(
             f"last_{count}",
@@ -117,7 +140,7 @@ def from_scratch(*, epochs: int = 60, learning_rate: float = 1e-3) -> Plan:
     Raises:
         ValueError: A smaller rate; random weights would hardly move.
     """
-    _checks.number("learning_rate", learning_rate, 1e-3)
+    _checks.arguments(TABLES["from_scratch"], locals())
     stage = Stage(
         "from_scratch",
         unfreeze="all",

@@ -152,9 +152,8 @@ class Stage:
         return self.optimizer in SOLVERS
 
     def _check_used(self) -> None:
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name in unused(self.optimizer):
-            value, silent = getattr(self, name), [defaults[name]]
+            value, silent = getattr(self, name), [getattr(Stage, name)]
             silent += [NOTHING[name]] if name in NOTHING else []
             # A setting that would be ignored in silence is a mistake of whoever set it.
             if value not in silent:
@@ -232,14 +231,12 @@ class Plan:
         Raises:
             ValueError: A setting that no stage has, or a value out of its range.
         """
-        # "_" is the marker of keyword-only fields, not a setting.
-        known = {field.name for field in dataclasses.fields(Stage)} - {"_"}
         stages = settings.get("stages") if isinstance(settings, Mapping) else None
         if not isinstance(stages, list) or not all(isinstance(s, Mapping) for s in stages):
             raise _checks.fail("settings", "a mapping with a list of stages", settings)
         for stage in stages:
             for name in stage:
-                _checks.one_of("setting of a stage", name, sorted(known))
+                _checks.one_of("setting of a stage", name, sorted(STAGE))
             # Or `Stage` would raise a TypeError, in words of Python's calls.
             if "name" not in stage:
                 raise _checks.fail("settings", "stages that have a name", stage)

@@ -191,7 +191,7 @@ def _variables(model: Any) -> list[Any]:
 
 def values(model: Any) -> list[np.ndarray]:
     """Copies of the values of a model's variables, in their order."""
-    return [np.copy(value) for value in training_state.values(_variables(model))]
+    return training_state.values(_variables(model))
 
 
 def _assign(model: Any, given: Iterable[np.ndarray]) -> None:

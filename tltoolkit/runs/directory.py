@@ -146,9 +146,7 @@ def finished(target: Path, model: Any) -> Run:
     record = _read(target / RECORD)
     if record["model_sha256"] is not None:
         # A model of the user's own, which only its weights come back to.
-        foreign = reading.regular(target / artifact.FOREIGN)
-        if verified.sha256(foreign) != record["model_sha256"]:
-            raise ValueError(f"{foreign} is not the file that was saved: its hash differs")
+        foreign = verified.same(target / artifact.FOREIGN, record["model_sha256"])
         model.load_weights(foreign)
         hashes = record.get(verified.SEEN)
         model.tltoolkit_seen = None if hashes is None else Seen.read(target, hashes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tltoolkit import _checks
 from tltoolkit.plans.stages import Plan
 from tltoolkit.runs.candidates import Candidate, Candidates
 from tltoolkit.training.result import StageResult
@@ -45,10 +46,8 @@ class Run:
 
     def plot(self) -> Any:
         """The curves of the run as a matplotlib figure; dotted lines part the stages."""
-        try:
+        with _checks.extra("plots need matplotlib", "report"):
             from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("plots need matplotlib: pip install 'tltoolkit[report]'") from error
         names = [name for name in self.history if not name.startswith("val_")]
         names += ["f1_macro"] * ("val_f1_macro" in self.history)
         figure = Figure(figsize=(4 * len(names), 3), layout="constrained")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tltoolkit.data import listing
+from tltoolkit._checks import listed
 from tltoolkit.layers import graph
 from tltoolkit.layers.spatial import SpatialStatistics
 from tltoolkit.model.network import Network
@@ -78,9 +78,7 @@ def choose(
     silent = _without_say(targets, groups[: len(rows)])
     if task.job.verbose and len(silent):
         names = [task.job.correction.class_names[c] for c in silent]
-        print(
-            f"No say in the choice, since all their images are of one group: {listing.row(names)}"
-        )
+        print(f"No say in the choice, since all their images are of one group: {listed(names)}")
     choices = tuple(
         heads.choose(
             rows,

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tltoolkit._checks import listed
 from tltoolkit.layers import graph
 from tltoolkit.training.job import Task
 
@@ -57,9 +58,10 @@ class Finite(keras.callbacks.Callback):
     def error(self, what: str) -> FloatingPointError:
         """What happened, when, on which images, in which layer, and what to do about it."""
         stage = self.task.stage
+        names = listed(self.task.names(self.epoch, self.step), SHOWN)
         return FloatingPointError(
             f"{what} in stage {stage.name!r}, epoch {self.epoch + 1}, step {self.step + 1}, on "
-            f"{_listed(self.task.names(self.epoch, self.step))}; {self._first_broken()}; "
+            f"{names}; {self._first_broken()}; "
             f"try a learning_rate below {float(stage.learning_rate):g}{self.kept}"
         )
 
@@ -101,8 +103,3 @@ def _finite(values: Iterable[Any]) -> bool:
     # TensorFlow's is_finite takes no whole numbers, as states of generators are.
     floats = [tensor for tensor in tensors if tensor.dtype.is_floating]
     return all(bool(tf.reduce_all(tf.math.is_finite(tensor))) for tensor in floats)
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tltoolkit import _checks
 from tltoolkit.training.terms import LADDER, SWEEP
 
 # A fall of the loss smaller than this share of it is none.
@@ -44,10 +45,8 @@ class RateCurve:
 
     def plot(self) -> Any:
         """The curve as a matplotlib figure, the suggestions as vertical lines."""
-        try:
+        with _checks.extra("plots need matplotlib", "report"):
             from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("plots need matplotlib: pip install 'tltoolkit[report]'") from error
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
         marker = "." if self.mode == SWEEP else "o"

@@ -72,10 +72,8 @@ class BatchSizes:
 
     def plot(self) -> Any:
         """Images per second and memory by batch size, as a matplotlib figure."""
-        try:
+        with _checks.extra("plots need matplotlib", "report"):
             from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("plots need matplotlib: pip install 'tltoolkit[report]'") from error
         figure = Figure(figsize=(8, 3), layout="constrained")
         rows = (("images per second", self.images_per_second), ("GiB held", self.memory_gb))
         for axes, (title, values) in zip(figure.subplots(1, 2), rows, strict=True):

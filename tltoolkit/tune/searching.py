@@ -172,11 +172,9 @@ def _needing_optuna(name: str) -> Any:
     Optuna 4 keeps the exceptions of its optional imports that fail, and so, for ever, the frames
     of all who called and their variables: networks and images. A thread has no callers.
     """
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(importlib.import_module, f"tltoolkit.tune.{name}").result()
-    except ImportError as error:
-        raise ImportError("searches need Optuna: pip install 'tltoolkit[tune]'") from error
+    with _checks.extra("searches need Optuna", "tune"), ThreadPoolExecutor(1) as pool:
+        found = pool.submit(importlib.import_module, f"tltoolkit.tune.{name}").result()
+    return found
 
 
 def check_weights(weights: Weights, names: list[str]) -> None:
