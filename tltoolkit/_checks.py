@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 _Limit = float | None
-# No setting takes it, whatever its type.
 _NOTHING = object()
 
 
@@ -60,7 +59,6 @@ class Integer(Constraint):
     high: int | None = None
 
     def holds(self, value: Any) -> bool:
-        # By the abstract class, which NumPy's integers belong to as well.
         whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         return whole and _within(value, self.low, self.high)
 
@@ -94,7 +92,6 @@ class Number(Constraint):
         )
 
     def invalid(self) -> list[Any]:
-        # The nearest neighbours: `<` in place of `<=` shows.
         under = [] if self.low is None else [math.nextafter(self.low, -math.inf)]
         over = [] if self.high is None else [math.nextafter(self.high, math.inf)]
         ends = [end for end in (self.above, self.below) if end is not None]
@@ -119,7 +116,6 @@ class OneOf(Constraint):
         return value in self.choices
 
     def invalid(self) -> list[Any]:
-        # A word with a blank behind it, as a check that strips would let through.
         words = [f"{choice} " for choice in self.choices if isinstance(choice, str)]
         return [value for value in (*words, "", -1, _NOTHING, None) if not self.holds(value)]
 
@@ -177,7 +173,6 @@ class Union(Constraint):
 
     def invalid(self) -> list[Any]:
         values = [value for part in self.several for value in part.invalid()]
-        # What one part refuses another may allow.
         return [value for value in values if not self.holds(value)]
 
     @property
