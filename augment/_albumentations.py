@@ -17,6 +17,7 @@ from tltoolkit import _checks
 
 __all__ = ["KINDS", "A", "compose"]
 
+# Both are needed: a Compose is no BasicTransform.
 KINDS = (A.BasicTransform, A.BaseCompose)
 
 

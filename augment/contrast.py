@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit import _checks
+from tltoolkit.augment.terms import WINDOWS
 
 # What normalised pixels are by default: a middle grey with a quarter of the range as deviation,
 # so that nearly all values stay within 0..255. The regularizer is that of Coates et al. for pixels
@@ -14,16 +15,9 @@ from tltoolkit import _checks
 SCALE, OFFSET, REGULARIZER, WINDOW = 64.0, 127.5, 10.0, 9
 
 
-def check(scale: float, offset: float, regularizer: float) -> None:
-    """Raise ValueError for settings that cannot work."""
-    _checks.number("scale", scale, above=0)
-    _checks.number("offset", offset)
-    _checks.number("regularizer", regularizer, above=0)
-
-
 def check_window(window: int) -> None:
     """Raise ValueError unless the window is an odd number of pixels, >= 3."""
-    _checks.integer("window", window, 3)
+    WINDOWS.check("window", window)
     if window % 2 == 0:
         raise _checks.fail("window", "odd", window)
 
@@ -83,9 +77,12 @@ def local_contrast(
     Returns:
         (H, W, channels) float32, not rounded and not clipped.
     """
+    # Differences of uint8 would wrap around.
     pixels = image.astype(np.float32)
+    # One plane for all channels: each by itself would lose the colour.
     centred = pixels - _blur(pixels.mean(axis=2), window)[:, :, None]
     deviation = np.sqrt(regularizer + _blur(np.square(centred).mean(axis=2), window))
+    # Not below the mean, so that flat areas are not blown up into noise.
     strongest = np.maximum(deviation, deviation.mean())[:, :, None]
     result: NDArray[np.float32] = (offset + scale * centred / strongest).astype(np.float32)
     return result
@@ -104,6 +101,7 @@ def _blur(plane: NDArray[np.float32], window: int) -> NDArray[np.float32]:
     weights = kernel(window)
 
     def total(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        # Two passes in one direction each: a Gaussian is their product.
         sums: NDArray[np.float32] = cv2.sepFilter2D(
             values, -1, weights, weights, borderType=cv2.BORDER_CONSTANT
         )

@@ -49,6 +49,7 @@ class _Iterations:
 
     def begin(self) -> tuple[np.int64, np.int64]:
         """Start the next iteration, end the one before; returns its number and first step."""
+        # So that an older iteration, which shares the workers, finds that it is over.
         self.number += 1
         self.current = iter(self.batches)
         return np.int64(self.number), np.int64(self.batches.first_step)
@@ -89,6 +90,7 @@ def as_dataset(batches: Steps, image_size: int, n_classes: int) -> Any:
         )
 
     def one_epoch(number: Any, first: Any) -> Any:
+        # By steps: `map` in order, and one call of Python at a time.
         return tf.data.Dataset.range(first, len(batches)).map(lambda step: batch(number, step))
 
     # Without prefetching by tf.data, what was handed out is what the model has seen, which is
@@ -98,5 +100,6 @@ def as_dataset(batches: Steps, image_size: int, n_classes: int) -> Any:
     dataset = tf.data.Dataset.from_tensors(0).map(begin).flat_map(one_epoch)
     length = tf.data.experimental.assert_cardinality(len(batches))
     dataset = dataset.apply(length).with_options(options)
+    # Held here and nowhere else: with the dataset it goes.
     dataset.iterations = iterations
     return dataset

@@ -14,6 +14,7 @@ from tltoolkit.augment import keys, labels, threads
 from tltoolkit.augment.labels import Source
 from tltoolkit.augment.mixing import Batch
 from tltoolkit.augment.pipeline import Pipeline
+from tltoolkit.augment.terms import BATCHES
 
 # Batches under way beyond the one handed out: enough to ride out a slow file, little to hold.
 _AHEAD = 2
@@ -71,12 +72,7 @@ class Batches:
         mix: Callable[[NDArray[np.uint8], NDArray[np.float32], np.random.Generator], Batch]
         | None = None,
     ) -> None:
-        _checks.integer("batch_size", batch_size, 1)
-        _checks.integer("seed", seed, 0)
-        _checks.integer("epochs_from", epochs_from, 0)
-        _checks.integer("augment_from", augment_from, 0)
-        workers = threads.cores() if workers is None else workers
-        _checks.integer("workers", workers, 1)
+        _checks.arguments(BATCHES, locals())
         self.source = source
         self.pipeline = pipeline
         self._image = labels.reader(source, pipeline.image_size)
@@ -84,9 +80,10 @@ class Batches:
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = epochs_from
+        # For the first epoch alone: later ones begin at 0.
         self._start = epochs_from, steps_from
         self.augment_from = augment_from
-        self.workers = workers
+        self.workers = threads.cores() if workers is None else workers
         self.targets = labels.as_targets(source, targets)
         self.sample = sample
         self.mix = mix
@@ -115,6 +112,7 @@ class Batches:
                 f"{self._n_images}. Received: {len(chosen)} for epoch {epoch}"
             )
         if self.shuffle:
+            # By the epoch, so that a resumed run has the order of an uninterrupted one.
             chosen = keys.keyed(self.seed, keys.SHUFFLE, epoch).permutation(chosen)
         return chosen
 
@@ -137,6 +135,7 @@ class Batches:
         steps, size = range(self.first_step, len(self)), self.batch_size
         parts = [slice(step * size, (step + 1) * size) for step in steps]
         with threads.pool(self.workers) as pool:
+            # A generator: a batch is begun only when `_ahead` asks for it.
             begun = (self._begin(pool, epoch, order[part], indices[part]) for part in parts)
             for step, work in zip(steps, _ahead(begun, _AHEAD), strict=True):
                 batch = self._finish(work, epoch, step)
@@ -168,12 +167,14 @@ class Batches:
     def _finish(self, work: "_Work", epoch: int, step: int) -> Batch:
         try:
             for future in work.futures:
+                # Waits, and raises what happened in the thread.
                 future.result()
         except Exception as error:
             self.error = error
             raise
         if self.mix is None:
             return work.images, work.targets
+        # By step, not by thread or time: mixing is repeatable too.
         rng = keys.keyed(self.seed, keys.MIX, epoch, step)
         return self.mix(work.images, work.targets, rng)
 
@@ -204,6 +205,7 @@ class Batches:
             yield
         except Exception:
             if self.error is not None:
+                # Without TensorFlow's error behind it, which only repeats this one.
                 raise self.error from None
             raise
 
@@ -233,6 +235,7 @@ def _repetition(order: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each entry, how often the same value came before it."""
     by_value = np.argsort(order, kind="stable")
     values = order[by_value]
+    # Sorted by value, the entries before the first of its kind are other values.
     first = np.searchsorted(values, values)
     result = np.empty_like(order)
     result[by_value] = np.arange(len(order)) - first

@@ -10,6 +10,7 @@ from tltoolkit.augment import keys
 from tltoolkit.augment.labels import Source, reader
 from tltoolkit.augment.pipeline import Pipeline
 from tltoolkit.augment.preparation import Preparation, settle
+from tltoolkit.augment.terms import PREVIEW
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,13 +49,10 @@ def preview(
         ValueError: for other values, or an index outside the source.
         ImportError: without matplotlib.
     """
-    try:
+    with _checks.extra("previews need matplotlib", "report"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("previews need matplotlib: pip install 'tltoolkit[report]'") from error
 
-    _checks.integer("n", n, 1)
-    _checks.integer("versions", versions, 1)
+    _checks.arguments(PREVIEW, locals())
     chosen = _choose(len(source), n, indices, seed)
     _, pipeline = settle("pipeline", preparation or Preparation(), pipeline)
     width, height = 1.6 * (versions + 2), 1.6 * len(chosen) + 0.3
@@ -83,8 +81,8 @@ def _draw_row(row: Sequence["Axes"], source: Source, pipeline: Pipeline, i: int)
 
 def _choose(length: int, n: int, indices: Sequence[int] | None, seed: int) -> list[int]:
     if indices is None:
-        _checks.integer("seed", seed, 0)
         draw = keys.keyed(seed, keys.SHUFFLE).permutation(length)[:n]
+        # In the order of the source, so that a folder's classes stand together.
         return sorted(int(i) for i in draw)
     if not len(indices):
         raise _checks.fail("indices", "at least one index", indices)

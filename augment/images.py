@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit import _checks
-from tltoolkit.augment.terms import FITS, SQUASH
+from tltoolkit.augment.terms import RESIZE, SQUASH
 
 # Longest side that is padded as it is; a strip of 1 x 100,000 pixels would become 30 GB.
 LARGEST = 4096
@@ -33,14 +33,14 @@ def resize(image: NDArray[np.uint8], size: int, fit: str = SQUASH) -> NDArray[np
         ValueError: for another kind of image, size or fit.
     """
     check_image(image)
-    _checks.integer("size", size, 1)
-    _checks.one_of("fit", fit, FITS)
+    _checks.arguments(RESIZE, locals())
     return scale(square(image, fit), size)
 
 
 def scale(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """`resize` by squashing, without the checks."""
     height, width = image.shape[:2]
+    # A copy: whoever gets it may write into it, and the source must stay.
     if height == width == size:
         return image.copy()
     result = image

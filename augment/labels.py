@@ -28,6 +28,7 @@ class Source(Protocol):
 
 def reader(source: Source, side: int) -> Callable[[int], NDArray[np.uint8]]:
     """`source.image`, told by its parameter `side`, if it has one, what the images are for."""
+    # By its signature: a call to find out would decode an image.
     if not _checks.takes(source.image, "side"):
         return source.image
     told: Any = source
@@ -57,5 +58,6 @@ def _labels(source: Source) -> NDArray[Any]:
             "`targets` must be given, (N, C), for a source with class indices but without "
             "`class_counts`: np.eye(n_classes)[labels]"
         )
+    # By `class_counts`, since the last class may have no image in this part.
     one_hot: NDArray[np.float32] = np.eye(len(source.class_counts), dtype=np.float32)[labels]
     return one_hot

@@ -5,7 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from tltoolkit import _checks
 from tltoolkit.augment import contrast
+from tltoolkit.augment.terms import CONTRAST
 
 
 @keras.saving.register_keras_serializable(package="tltoolkit")
@@ -33,7 +35,7 @@ class GlobalContrastNormalization(keras.layers.Layer):
         regularizer: float = contrast.REGULARIZER,
         **kwargs: Any,
     ) -> None:
-        contrast.check(scale, offset, regularizer)
+        _checks.arguments(CONTRAST, locals())
         super().__init__(**kwargs)
         self.scale = scale
         self.offset = offset
@@ -41,6 +43,7 @@ class GlobalContrastNormalization(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Normalise a batch of (B, H, W, channels)."""
+        # Whatever came: uint8 wraps around, and squares do not fit float16.
         pixels = ops.cast(inputs, "float32")
         centred = pixels - ops.mean(pixels, axis=(1, 2, 3), keepdims=True)
         variance = ops.mean(ops.square(centred), axis=(1, 2, 3), keepdims=True)
@@ -54,11 +57,7 @@ class GlobalContrastNormalization(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         config: dict[str, Any] = super().get_config()
-        return config | {
-            "scale": self.scale,
-            "offset": self.offset,
-            "regularizer": self.regularizer,
-        }
+        return config | {name: getattr(self, name) for name in CONTRAST}
 
 
 @keras.saving.register_keras_serializable(package="tltoolkit")
@@ -107,6 +106,7 @@ class LocalContrastNormalization(GlobalContrastNormalization):
 
     def _total(self, planes: Any) -> Any:
         weights = contrast.kernel(self.window)
+        # Down, then across: 2 n products for each pixel in place of n squared.
         for shape in ((self.window, 1, 1, 1), (1, self.window, 1, 1)):
             planes = ops.conv(
                 planes, weights.reshape(shape), padding="same", data_format="channels_last"

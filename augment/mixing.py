@@ -66,7 +66,9 @@ def cutmix(
     height, width = images.shape[1:3]
     rows = rng.integers(height, size=len(images))
     columns = rng.integers(width, size=len(images))
+    # A root, as the share is one of the area.
     half = np.sqrt(1 - share) / 2
+    # A copy: what is pasted must come from images that nothing was pasted into.
     mixed = images.copy()
     for i, j in enumerate(partner):
         top, bottom = _span(rows[i], half[i], height)
@@ -89,6 +91,7 @@ def _draw(
             f"Received shape: {targets.shape}"
         )
     share = rng.beta(alpha, alpha, len(images)).astype(np.float32)
+    # A permutation, so that each image is pasted or blended once; it may meet itself.
     return rng.permutation(len(images)), share
 
 

@@ -74,6 +74,7 @@ def is_plain(node: Any) -> bool:
     if not isinstance(node, dict) or len(node) != 1:
         return False
     ((name, args),) = node.items()
+    # With p below 1 it would be random, and not the same for every image.
     if name not in PLAIN or not isinstance(args, dict) or args.get("p", 1) != 1:
         return False
     return all(abs(number) <= _LARGEST for number in _numbers(args))
@@ -92,6 +93,7 @@ def from_node(node: Any) -> Any:
     if not isinstance(node, dict) or len(node) != 1:
         raise _checks.fail("transforms", "a mapping of one class name to its parameters", node)
     ((name, args),) = node.items()
+    # From a list of known classes: the text names nothing that is imported.
     kind = _find(name)
     if kind is None:
         raise _checks.fail("transforms", "made of albumentations' transforms", name)
@@ -135,6 +137,7 @@ def anywhere(value: Any) -> str:
 
 
 def _differs(value: Any, default: Any) -> bool:
+    # A list where it came from YAML; defaults are tuples.
     value = tuple(value) if isinstance(value, list) else value
     if isinstance(value, Mapping) and not value:
         return False
@@ -197,5 +200,6 @@ def _find(name: Any) -> Any:
     if name in _OURS:
         return getattr(transforms, name)
     kind = getattr(A, name, None) if isinstance(name, str) else None
+    # `A` has functions and modules under other names, too.
     known = inspect.isclass(kind) and issubclass(kind, KINDS)
     return kind if known and cast(Any, kind).is_serializable() else None

@@ -49,6 +49,7 @@ def parts(transforms: Any) -> list[Part]:
     """
     if transforms is None:
         return []
+    # Only transforms of albumentations have it; all else is a function of somebody's.
     if not hasattr(transforms, "set_random_state"):
         return [_tried(transforms, _call(transforms), not takes_rng(transforms))]
     if getattr(transforms, "p", 1) <= 0:
@@ -56,6 +57,7 @@ def parts(transforms: Any) -> list[Part]:
     # Not at the top: functions have been dealt with above, and need no albumentations.
     from tltoolkit.augment._albumentations import A
 
+    # By type: other compositions choose among their children.
     if type(transforms) in (A.Compose, A.Sequential) and transforms.p >= 1:
         return [part for child in transforms.transforms for part in parts(child)]
     return [_tried(transforms, _seeded(transforms), transforms.p >= 1)]
@@ -71,10 +73,12 @@ Once = Callable[[NDArray[np.uint8], int], Any]
 
 
 def _tried(transform: Any, once: Once, may_be_fixed: bool) -> Part:
+    # Not tried: a probability below 1 is random, whatever some tries would show.
     if not may_be_fixed:
         return Part(transform=transform, fixed=False, changed=True)
     found = [outcome for size in SIZES if (outcome := _outcome(once, size)) is not None]
     if not found:
+        # Only now, as sixteen tries on a large picture take a while.
         found = [outcome for outcome in [_outcome(once, LARGE)] if outcome is not None]
     fixed = bool(found) and all(same for same, _ in found)
     return Part(transform=transform, fixed=fixed, changed=any(changed for _, changed in found))
@@ -84,6 +88,7 @@ def _outcome(once: Once, size: tuple[int, int]) -> tuple[bool, bool] | None:
     """Whether all tries agree, and whether they changed the picture; None if it cannot be tried."""
     picture = _picture(size)
     try:
+        # A copy for each: some transforms write into their input.
         first, *rest = (np.asarray(once(picture.copy(), i)) for i in range(TRIES))
     except Exception:  # a transform of anybody's may raise anything
         return None
@@ -92,6 +97,7 @@ def _outcome(once: Once, size: tuple[int, int]) -> tuple[bool, bool] | None:
 
 
 def _seeded(transform: Any) -> Once:
+    # The user's own keeps its state, and may be in use in a thread.
     tried = copy.deepcopy(transform)
 
     def once(picture: NDArray[np.uint8], number: int) -> Any:

@@ -72,6 +72,7 @@ class Pipeline:
         self.fit = fit
         self.first = first
         self._takes_rng = parts.takes_rng(self.transforms)
+        # Copies are made at first use: a pipeline is also made where none will run.
         self._local = threading.local()
 
     def __call__(
@@ -97,9 +98,11 @@ class Pipeline:
             image = _transformed(transform, image, keys.keyed(0, keys.AUGMENT))
         if transforms is not None:
             if self.first is not None:
+                # Square first: the transforms then work on what validation shows.
                 image = images.square(image, self._fit)
             rng = keys.keyed(self.seed, keys.AUGMENT, epoch, index)
             image = _transformed(transforms, image, rng, self._takes_rng)
+        # Last, so that transforms see all of the picture's detail.
         return images.resize(image, self.image_size, self._fit)
 
     @property
@@ -217,6 +220,7 @@ def views(
     _checks.integer("n", n, 1)
     result = [pipeline(image, view, index) for view in range(int(plain), n)]
     if plain:
+        # In place of version 0, whose number it takes.
         result.insert(0, pipeline.plain(image))
     return np.stack(result)
 

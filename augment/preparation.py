@@ -39,6 +39,7 @@ class Preparation:
         if self.normalise is not None:
             listed = isinstance(self.normalise, Sequence) and not isinstance(self.normalise, str)
             given = self.normalise if listed else [self.normalise]
+            # Plain data where it can be, so that two of them compare by what they do.
             object.__setattr__(self, "normalise", tuple(n for one in given for n in _normal(one)))
 
     @property
@@ -59,6 +60,7 @@ class Preparation:
         Raises:
             ValueError: for a transform that cannot be written.
         """
+        # Nothing said writes nothing: files of earlier versions have no such entry.
         if self == Preparation():
             return None
         for one in self.normalise or ():
@@ -79,6 +81,7 @@ class Preparation:
         if normalise is not None and not isinstance(normalise, (list, tuple)):
             raise _checks.fail("normalise", "a list of transforms", normalise)
         for one in normalise or ():
+            # Before anything is built: a file may name other classes.
             _check_storable("normalise", one)
         return cls(**values)
 
@@ -102,6 +105,7 @@ def agreed(own: Preparation, said: Preparation, name: str, rule: str) -> Prepara
     both = {}
     for part in ("fit", "normalise"):
         ours, theirs = getattr(own, part), getattr(said, part)
+        # What only one of them says holds: None leaves it open.
         if ours is not None and theirs is not None and ours != theirs:
             raise _checks.fail(name, rule.format(part, ours), theirs)
         both[part] = theirs if ours is None else ours
@@ -158,6 +162,7 @@ def _normal(transform: Any) -> list[Any]:
         raise TypeError(str(_checks.fail("normalise", rule, transform)))
     found = parts.parts(transform)
     for part in found:
+        # Seen by trying, since a transform's own word is its `p` alone.
         if not part.fixed:
             rule = "made of transforms that draw nothing at random; give others to `augment`"
             raise _checks.fail("normalise", rule, part.transform)

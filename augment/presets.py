@@ -118,6 +118,7 @@ def choose(class_counts: Sequence[int] | NDArray[np.int64]) -> str:
     counts = np.asarray(class_counts)
     if counts.ndim != 1 or not counts.size:
         raise _checks.fail("class_counts", "the number of images of each class", class_counts)
+    # The mean and not the rarest class: the pipeline is one for all.
     mean = counts.mean()
     if mean < 100:
         return "strong"
@@ -160,6 +161,7 @@ def _trivial(size: int, flips: list[Any]) -> list[Any]:
     from tltoolkit.augment._albumentations import A
 
     edge = {"border_mode": cv2.BORDER_REFLECT_101, "p": 1}
+    # Degrees: 17 are a shear of 0.3, by which the paper counts.
     shear = {"translate_percent": 0.0, **edge}  # said, because the default changes its type
     colour = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "p": 1}
     operations = [
@@ -178,5 +180,6 @@ def _trivial(size: int, flips: list[Any]) -> list[Any]:
         A.AutoContrast(p=1),
         A.Equalize(p=1),
     ]
+    # First, so that every operation works on the small image.
     resize = A.Resize(size, size, area_for_downscale="image")
     return [resize, *flips, A.OneOf(operations, p=1)]

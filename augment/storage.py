@@ -24,6 +24,7 @@ def parse(text: str) -> dict[str, Any]:
     """The arguments of the pipeline of a YAML text; see `Pipeline.from_yaml`."""
     _checks.instance("text", text, str, "the YAML text of a pipeline")
     content = reading.plain_yaml(text)
+    # All of them, since `to_yaml` writes all: a missing one is a misspelt one.
     if not isinstance(content, dict) or set(content) - {_FIRST} != _FIELDS:
         raise _checks.fail("text", f"YAML with the keys {', '.join(sorted(_FIELDS))}", content)
     node = content["transforms"]

@@ -25,12 +25,14 @@ def pool(workers: int) -> Iterator[ThreadPoolExecutor]:
         with _opencv_single_threaded():
             yield executor
     finally:
+        # Without cancelling, whoever leaves early would wait for work that nobody wants.
         executor.shutdown(cancel_futures=True)
 
 
 class _Users:
     """How many pools are open, and OpenCV's number of threads before the first."""
 
+    # Pools may open in several threads, such as those of a server.
     lock = threading.Lock()
     count = 0
     threads_before = 0

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tltoolkit import _checks
 from tltoolkit.augment import contrast, images
 from tltoolkit.augment._albumentations import A
+from tltoolkit.augment.terms import CONTRAST
 
 
 class GlobalContrast(A.ImageOnlyTransform):
@@ -33,7 +35,7 @@ class GlobalContrast(A.ImageOnlyTransform):
         regularizer: float = contrast.REGULARIZER,
         p: float = 1.0,
     ) -> None:
-        contrast.check(scale, offset, regularizer)
+        _checks.arguments(CONTRAST, locals())
         super().__init__(p=p)
         self.scale = scale
         self.offset = offset
@@ -48,7 +50,7 @@ class GlobalContrast(A.ImageOnlyTransform):
         return _to_uint8(result)
 
 
-class LocalContrast(A.ImageOnlyTransform):
+class LocalContrast(GlobalContrast):
     """`contrast.local_contrast` as a transform: uint8 in, rounded and clipped uint8 out.
 
     Args:
@@ -70,12 +72,8 @@ class LocalContrast(A.ImageOnlyTransform):
         window: int = contrast.WINDOW,
         p: float = 1.0,
     ) -> None:
-        contrast.check(scale, offset, regularizer)
         contrast.check_window(window)
-        super().__init__(p=p)
-        self.scale = scale
-        self.offset = offset
-        self.regularizer = regularizer
+        super().__init__(scale, offset, regularizer, p)
         self.window = window
 
     def apply(self, img: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
@@ -92,4 +90,5 @@ class LocalContrast(A.ImageOnlyTransform):
 
 
 def _to_uint8(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    # Rounded first: `astype` cuts off, and clipping after it would see wrapped values.
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)

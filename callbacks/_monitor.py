@@ -40,6 +40,7 @@ def set_monitor_op(callback: Any) -> None:
     """
     falls = direction(callback.model, callback.monitor, callback.mode) == "min"
     callback.monitor_op = keras.ops.less if falls else keras.ops.greater
+    # By its absolute value: it may have a sign already, from an earlier fit.
     callback.min_delta = -abs(callback.min_delta) if falls else abs(callback.min_delta)
 
 
@@ -79,6 +80,7 @@ def improved(value: float, best: float | None, mode: str, min_delta: float = 0.0
 
 
 def _is_metric(model: Any, monitor: str) -> bool:
+    # Compiled metrics lie in a group of their own within `model.metrics`.
     return monitor.removeprefix("val_") in [
         metric.name for group in model.metrics for metric in getattr(group, "metrics", [group])
     ]

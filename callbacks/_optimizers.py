@@ -30,6 +30,7 @@ def optimizers_of(model: Any) -> list[Any]:
                 "a MultiOptimizer has no optimizers before the model has weights; give the model "
                 "its input first (keras.Input, or model.build)"
             )
+        # As `fit` builds it: variables belong to a strategy for good.
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
     return inner_optimizers(model.optimizer)

@@ -10,8 +10,10 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tltoolkit import _checks
+from tltoolkit._checks import Integer, OneOf, Table
 
 KerasSchedule: TypeAlias = keras.optimizers.schedules.LearningRateSchedule
+SCHEDULED: Table = {"by": OneOf("epoch", "step"), "warmup": Integer(0)}
 AHEAD = 1024  # values computed at once: one call per step would cost more than a small step
 
 
@@ -22,12 +24,14 @@ def is_keras_schedule(schedule: Any) -> bool:
 
 def schedule_values(schedule: Any, start: int, count: int) -> npt.NDArray[np.float32]:
     """The values of a Keras schedule at `start`, `start + 1`, ...: (count,) float32."""
+    # int64, as the optimizer's own count.
     steps = tf.range(start, start + count, dtype=tf.int64)
     spec = tf.TensorSpec((), tf.float32)
 
     def value(step: Any) -> Any:
         return tf.cast(schedule(step), tf.float32)
 
+    # Mapped, not given all at once: a schedule may branch on its step.
     compiled = tf.function(lambda s: tf.map_fn(value, s, fn_output_signature=spec))
     return np.asarray(compiled(steps))
 
@@ -46,8 +50,7 @@ class ScheduledCallback(keras.callbacks.Callback):
         super().__init__()
         if not callable(schedule):
             raise _checks.fail("schedule", "a Keras schedule or a function of one number", schedule)
-        _checks.one_of("by", by, ("epoch", "step"))
-        _checks.integer("warmup", warmup, 0)
+        _checks.arguments(SCHEDULED, locals())
         self.schedule = schedule
         self.by = by
         self.warmup = warmup
@@ -56,6 +59,7 @@ class ScheduledCallback(keras.callbacks.Callback):
     def value(self, t: int) -> float:
         """The value after `t` epochs or steps, warm-up included."""
         if t < self.warmup:
+            # From a first part and not from 0, so that no step is lost.
             return self._scheduled(0) * (t + 1) / (self.warmup + 1)
         return self._scheduled(t - self.warmup)
 

@@ -41,6 +41,7 @@ class Evaluation:
             return evaluate(*args, callbacks=callbacks, **kwargs)
         with self._tapped():
             logs = dict(evaluate(*args, callbacks=callbacks, **kwargs))
+        # After `evaluate`, whose last batch has been handed over by then.
         targets, outputs = self._take()
         for scorer in scorers:
             logs |= scorer.score(targets, outputs)
@@ -68,6 +69,7 @@ class Evaluation:
                 self._make_test_function()
             yield
         finally:
+            # Off the instance, under which the class's own one lies.
             model.__dict__.pop("compute_metrics")
             if own is not None:
                 model.compute_metrics = own
@@ -80,6 +82,7 @@ class Evaluation:
         def keep_and_compute(x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
             if not (tf.is_tensor(y) and tf.is_tensor(y_pred)):
                 raise ValueError("ValidationMetrics needs a model with one output and targets")
+            # In the graph, as a list that Python appends to would get symbols, once.
             tf.numpy_function(_keeper(weak), [y, tf.cast(y_pred, tf.float32)], [])
             return compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
@@ -91,6 +94,7 @@ class Evaluation:
         jit_compile = model.jit_compile
         model.jit_compile = False
         model.make_test_function(force=True)
+        # At once: the training step, if it is traced later, keeps XLA.
         model.jit_compile = jit_compile
         self.test_function = model.test_function
 

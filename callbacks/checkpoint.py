@@ -33,6 +33,7 @@ def write(directory: Path, tree: dict[str, Any]) -> Path:
     Raises:
         OSError: if it cannot be written; what was there before is untouched.
     """
+    # Numbered on from the newest, even if that is damaged: a name is never used twice.
     names = _names(directory)
     target = directory / f"checkpoint-{_serial(names[-1]) + 1 if names else 0:08d}"
     unfinished = directory / _UNFINISHED
@@ -72,6 +73,7 @@ def read_latest(directory: Path) -> dict[str, Any] | None:
         ValueError: if there are checkpoints and none is whole.
     """
     problems = []
+    # Newest first; one that was damaged later costs an epoch, not the run.
     for name in reversed(_names(directory)):
         try:
             return _read(directory / name)
@@ -162,6 +164,7 @@ def _new_folder(path: Path) -> Path:
 
 def _flush(file: Any) -> None:
     file.flush()
+    # `flush` alone only hands it to the system, which a power cut outruns.
     os.fsync(file.fileno())
 
 
@@ -169,5 +172,6 @@ def _delete(path: Path) -> None:
     """Delete a checkpoint directory, unless it holds anything that was not written here."""
     if path.is_symlink() or not path.is_dir():
         return
+    # Something of the user's inside is no checkpoint's, and stays.
     if {child.name for child in path.iterdir()} <= set(FILES):
         shutil.rmtree(path)

@@ -7,8 +7,22 @@ from typing import Any
 import keras
 
 from tltoolkit import _checks
+from tltoolkit._checks import SWITCH, Integer, Number, Table
 from tltoolkit.callbacks._monitor import beats, direction, improved, number, set_monitor_op
 from tltoolkit.callbacks.stopping import StoppingCriterion
+
+EARLY_STOPPING: Table = {
+    "min_delta": Number(),
+    "patience": Integer(0),
+    "baseline": Number() | None,
+    "restore_best_weights": SWITCH,
+    "start_from_epoch": Integer(0),
+    "extra_epochs": Integer(0),
+    "min_epochs": Integer(0),
+    "patience_increase": Number(above=1) | None,
+    "improvement_threshold": Number(0),
+    "smooth": Integer(1),
+}
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
@@ -83,12 +97,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             raise _checks.fail("monitor", "one name or several different names", monitor)
         if len(modes) != len(self.monitors):
             raise _checks.fail("mode", "one mode, or one for each monitor", mode)
-        _checks.integer("extra_epochs", extra_epochs, 0)
-        _checks.integer("min_epochs", min_epochs, 0)
-        _checks.integer("smooth", smooth, 1)
-        _checks.number("improvement_threshold", improvement_threshold, 0)
-        if patience_increase is not None:
-            _checks.number("patience_increase", patience_increase, above=1)
+        _checks.arguments(EARLY_STOPPING, locals())
         super().__init__(
             self.monitors[0],
             min_delta,
@@ -132,13 +141,16 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compare, remember the best, and stop if a rule says so."""
+        # None unless a subclass has set one.
         if self.monitor_op is None:
             set_monitor_op(self)
         if not self._directions:
+            # Asked of the operator, which a subclass may have turned round.
             first = "min" if self.monitor_op(0.0, 1.0) else "max"
             others = zip(self.monitors[1:], self.modes[1:], strict=True)
             self._directions = [first, *(direction(self.model, *other) for other in others)]
         given = self.get_monitor_value(logs)
+        # Keras warns of a missing monitor itself.
         if given is None or epoch < self.start_from_epoch:
             return
         value = number(self.monitor, given)
@@ -185,6 +197,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             if self.restore_best_weights:
                 self.best_weights = self.model.get_weights()
             self._extend_patience(epoch, before)
+        # As in Keras the baseline holds back the wait, not what counts as best.
         if any(better[1:]) or (better[0] and self._beats_baseline()):
             self.wait = 0
         return any(better)
@@ -196,6 +209,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         value = math.nan if given is None else number(self.monitors[index], given)
         if not math.isfinite(value):
             return False
+        # A new list: a checkpoint may hold the old one.
         self._recent[index] = [*self._recent[index], value][-self.smooth :]
         mean, best = self._mean(index), self._bests[index]
         if index == 0:
@@ -214,6 +228,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             return
         if abs(self._mean(0) - before) > self.improvement_threshold * abs(before):
             earned = math.ceil((epoch + 1) * (self.patience_increase - 1))
+            # Never less: an early improvement must not shorten what was asked for.
             self._patience_now = max(self._patience_now, earned)
 
     def _remember_errors(self, logs: dict[str, Any]) -> None:
@@ -228,6 +243,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             self._training_errors.append(float(logs[name] if falls else 1 - logs[name]))
 
     def _ask_rules(self, epoch: int, better: bool) -> None:
+        # With patience=0, Keras' default, a criterion decides alone.
         asks_patience = self.criterion is None or self.patience > 0
         if asks_patience and not better and self.wait >= self._patience_now and epoch > 0:
             self._fired_epoch = epoch
@@ -242,6 +258,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             self._why = f"epoch {epoch + 1}: {self.criterion} fired"
 
 
+# All that `_reset` sets but `reason`, which is made of them, and the directions.
 _STATE = (
     "wait",
     "stopped_epoch",

@@ -11,19 +11,20 @@ from typing import Any
 import keras
 from keras import ops
 
-from tltoolkit import _checks
+from tltoolkit._checks import Integer, Number, Table, arguments
 
-
-def _check_rate(rate: float) -> None:
-    _checks.number("rate", rate, 0, below=1)
+# Keras' generators take any whole number for a seed.
+DROPOUT: Table = {"rate": Number(0, below=1), "seed": Integer() | None}
+BLOCK: Table = {**DROPOUT, "block_size": Integer(1)}
 
 
 class _ScheduledRate:
     """The rate as a weight; mixed into a Keras layer before the layer's class."""
 
     def _add_rate(self: Any, rate: float, seed: int | None) -> None:
-        _check_rate(rate)
+        arguments(DROPOUT, locals())
         self.seed = seed
+        # Of its own, so that its draws do not depend on other layers.
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.rate = self.add_weight(
             name="rate",
@@ -36,13 +37,14 @@ class _ScheduledRate:
 
     def set_rate(self: Any, rate: float) -> None:
         """Drop this share from the next step on; 0 <= rate < 1."""
-        _check_rate(rate)
+        DROPOUT["rate"].check("rate", rate)
         self.rate.value.assign(rate)
 
     def _kept(self: Any, shape: Any, dropped: Any) -> Any:
         """1.0 where kept, 0.0 where dropped, each dropped with this probability."""
         # In float32 under every policy: half precision is too coarse for a small share.
         drawn = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
+        # `>=`, so that a rate of 0 keeps a draw of exactly 0.
         return ops.cast(drawn >= dropped, "float32")
 
     def get_config(self: Any) -> dict[str, Any]:
@@ -52,6 +54,7 @@ class _ScheduledRate:
 
     def load_own_variables(self: Any, store: Any) -> None:
         """Load the rate; a file that was saved without this layer leaves it as it is."""
+        # Keras raises for a layer that a weights file does not have.
         if len(store.keys()) > 0:
             super().load_own_variables(store)  # type: ignore[misc]
 
@@ -82,6 +85,7 @@ class ScheduledDropout(_ScheduledRate, keras.layers.Layer):
         if not training:
             return inputs
         factor = self._kept(self._mask_shape(inputs), self.rate) / (1 - self.rate)
+        # The factor is made in float32 and only then rounded to the inputs' type.
         return inputs * ops.cast(factor, inputs.dtype)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -142,7 +146,7 @@ class DropBlock2D(ScheduledSpatialDropout2D):
     def __init__(
         self, rate: float, block_size: int = 7, seed: int | None = None, **kwargs: Any
     ) -> None:
-        _checks.integer("block_size", block_size, 1)
+        arguments(BLOCK, locals())
         super().__init__(rate, seed, **kwargs)
         self.block_size = block_size
 
@@ -153,6 +157,7 @@ class DropBlock2D(ScheduledSpatialDropout2D):
         batch, height, width, channels = ops.shape(inputs)
         margin = self.block_size - 1
         gamma = 1 - (1 - self.rate) ** (1 / self.block_size**2)
+        # Beyond the edges, or pixels near them would be dropped less often.
         starts = 1 - self._kept((batch, height + margin, width + margin, channels), gamma)
         kept = 1 - ops.max_pool(starts, self.block_size, strides=1, padding="valid")
         # If all is dropped there is nothing to scale, but 0 times infinity would be NaN.
@@ -199,6 +204,7 @@ class DropConnect(_ScheduledRate, keras.layers.Wrapper):
         if not training:
             return self.layer(inputs)
         layer, kernel = self.layer, self.layer.kernel
+        # One for the batch: a mask for each image would need as many kernels.
         mask = self._kept(kernel.shape, self.rate) / (1 - self.rate)
 
         def values(variables: list[Any]) -> list[Any]:

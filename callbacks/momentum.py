@@ -68,6 +68,7 @@ class MomentumSchedule(ScheduledCallback):
         for optimizer in optimizers_of(self.model):
             name = _momentum_name(optimizer)
             live = LiveFloat(getattr(optimizer, name))
+            # In place of the number: optimizers read it by its name in every step.
             setattr(optimizer, name, live)
             self._live.append((optimizer, name, live))
         # A step traced in an earlier fit has the old number in it.
@@ -76,6 +77,7 @@ class MomentumSchedule(ScheduledCallback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Put the momentum of this epoch into the logs."""
         if logs is not None:
+            # Of the first: all of them have the same.
             logs["momentum"] = float(self._live[0][2].variable)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

@@ -25,6 +25,7 @@ def advice(rows: Sequence[dict[str, Any]]) -> list[str]:
     ['a: exploding gradients (norm 5e+03): clip them or lower the learning rate']
     """
     gradients = [row["norm"] for row in rows if row["kind"] == "gradients"]
+    # Of the finite ones: beside an infinite one all others would be vanishing.
     largest = max((norm for norm in gradients if math.isfinite(norm)), default=0.0)
     found = (sentence(row, largest) for row in rows)
     return [f"{row['layer']}: {text}" for row, text in zip(rows, found, strict=True) if text]
@@ -32,6 +33,7 @@ def advice(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def sentence(row: dict[str, Any], largest_gradient: float) -> str | None:
     """What is wrong with one record, or None."""
+    # First, as a NaN is neither high nor low.
     if not math.isfinite(row["norm"]):
         return f"{row['kind']} are not finite"
     if row["kind"] == "gradients":

@@ -2,15 +2,17 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
-from tltoolkit import _checks
+from tltoolkit._checks import Checked, Integer, Number, Table
+
+RATE: Table = {"initial_learning_rate": Number(above=0), "decay_steps": Integer(1)}
 
 
-class _OwnSchedule(keras.optimizers.schedules.LearningRateSchedule):
+class _OwnSchedule(Checked, keras.optimizers.schedules.LearningRateSchedule):
     """A schedule whose settings are the fields of a dataclass."""
 
     def get_config(self) -> dict[str, Any]:
@@ -23,14 +25,10 @@ class _OwnSchedule(keras.optimizers.schedules.LearningRateSchedule):
 class PowerDecay(_OwnSchedule):
     """initial_learning_rate * (1 + t / decay_steps) ** -alpha."""
 
+    table: ClassVar[Table] = {**RATE, "alpha": Number(above=0)}
     initial_learning_rate: float
     alpha: float
     decay_steps: int
-
-    def __post_init__(self) -> None:
-        _checks.number("initial_learning_rate", self.initial_learning_rate, above=0)
-        _checks.number("alpha", self.alpha, above=0)
-        _checks.integer("decay_steps", self.decay_steps, 1)
 
     def __call__(self, step: Any) -> Any:
         """The rate at `step`."""
@@ -49,6 +47,15 @@ class LinearCosineDecay(_OwnSchedule):
     + beta).
     """
 
+    table: ClassVar[Table] = {
+        **RATE,
+        "num_periods": Number(0),
+        "alpha": Number(0),
+        "beta": Number(0),
+        "initial_variance": Number(0),
+        "variance_decay": Number(0),
+        "seed": Integer(),
+    }
     initial_learning_rate: float
     decay_steps: int
     num_periods: float
@@ -58,15 +65,9 @@ class LinearCosineDecay(_OwnSchedule):
     variance_decay: float = 0.55
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        _checks.number("initial_learning_rate", self.initial_learning_rate, above=0)
-        _checks.integer("decay_steps", self.decay_steps, 1)
-        for name in ("num_periods", "alpha", "beta", "initial_variance", "variance_decay"):
-            _checks.number(name, getattr(self, name), 0)
-        _checks.integer("seed", self.seed)
-
     def __call__(self, step: Any) -> Any:
         """The rate at `step`."""
+        # It stays where it ends, as Keras' decays do.
         t = ops.minimum(ops.cast(step, "float32"), float(self.decay_steps))
         done = t / self.decay_steps
         line = self.alpha + 1 - done
@@ -95,17 +96,18 @@ class OneCycle(_OwnSchedule):
     peak + (final - peak) * s((t - W) / (T - W)).
     """
 
+    table: ClassVar[Table] = {
+        "initial": Number(0),
+        "peak": Number(0),
+        "final": Number(0),
+        "decay_steps": RATE["decay_steps"],
+        "warmup_fraction": Number(above=0, below=1),
+    }
     initial: float
     peak: float
     final: float
     decay_steps: int
     warmup_fraction: float
-
-    def __post_init__(self) -> None:
-        for name in ("initial", "peak", "final"):
-            _checks.number(name, getattr(self, name), 0)
-        _checks.integer("decay_steps", self.decay_steps, 1)
-        _checks.number("warmup_fraction", self.warmup_fraction, above=0, below=1)
 
     def __call__(self, step: Any) -> Any:
         """The value at `step`."""
@@ -124,16 +126,16 @@ class TriangularCycle(_OwnSchedule):
     base + (peak - base) * decay ** c * (1 - |u - 1|).
     """
 
+    table: ClassVar[Table] = {
+        "base": Number(0),
+        "peak": Number(0),
+        "half_cycle_steps": Integer(1),
+        "decay": Number(above=0, high=1),
+    }
     base: float
     peak: float
     half_cycle_steps: int
     decay: float
-
-    def __post_init__(self) -> None:
-        _checks.number("base", self.base, 0)
-        _checks.number("peak", self.peak, 0)
-        _checks.integer("half_cycle_steps", self.half_cycle_steps, 1)
-        _checks.number("decay", self.decay, high=1, above=0)
 
     def __call__(self, step: Any) -> Any:
         """The value at `step`."""
@@ -147,4 +149,5 @@ class TriangularCycle(_OwnSchedule):
 
 
 def _half_cosine(done: Any) -> Any:
+    # Clipped, so that two halves in a row need no branch.
     return (1 - ops.cos(math.pi * ops.clip(done, 0.0, 1.0))) / 2

@@ -25,6 +25,7 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, schedule: Any, scale: float = 1.0) -> None:
         self.schedule = schedule
+        # A variable, which the traced step reads anew.
         self.scale = keras.Variable(scale, dtype="float32", trainable=False, name="scale")
 
     def __call__(self, step: Any) -> Any:
@@ -72,6 +73,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
             schedule = private.rate_source(optimizer)
             if has_schedule(optimizer) and not isinstance(schedule, ScaledSchedule):
                 optimizer.learning_rate = ScaledSchedule(schedule)
+                # A step traced in an earlier fit has the old schedule in it.
                 self.model.make_train_function(force=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -79,6 +81,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
         logs = {} if logs is None else logs
         optimizers = optimizers_of(self.model)
         for name, optimizer in zip(rate_names(optimizers), optimizers, strict=True):
+            # Only where nobody has: `LearningRateDecay` logs the rate that the epoch had.
             logs.setdefault(name, rate_of(optimizer))
         if self.monitor_op is None:
             set_monitor_op(self)
@@ -136,6 +139,7 @@ class ReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
 def _set_rate(optimizer: Any, rate: float) -> None:
     if has_schedule(optimizer):
         scale = private.rate_source(optimizer).scale
+        # By the ratio: the schedule itself goes on below it.
         scale.assign(scale * (rate / rate_of(optimizer)))
     else:
         optimizer.learning_rate = rate

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from tltoolkit import _checks
+
 
 def plot_schedules(schedules: Mapping[str, Any] | Any, steps: int, ax: Any = None) -> Any:
     """Draw one or several schedules over `steps` steps.
@@ -25,7 +27,6 @@ def plot_schedules(schedules: Mapping[str, Any] | Any, steps: int, ax: Any = Non
     >>> [line.get_label() for line in axes.get_lines()]
     ['cosine', 'step']
     """
-    from tltoolkit import _checks
     from tltoolkit.callbacks._scheduled import is_keras_schedule, schedule_values
 
     _checks.integer("steps", steps, 2)
@@ -44,8 +45,6 @@ def plot_schedules(schedules: Mapping[str, Any] | Any, steps: int, ax: Any = Non
 
 
 def _new_axes() -> Any:
-    try:
+    with _checks.extra("drawing needs matplotlib", "report"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("drawing needs matplotlib: pip install 'tltoolkit[report]'") from error
     return Figure(layout="constrained").subplots()

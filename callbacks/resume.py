@@ -9,9 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tltoolkit import _checks
+from tltoolkit._checks import SWITCH, Integer, Table, arguments
 from tltoolkit.callbacks import checkpoint, training_state
 from tltoolkit.layers import private
+
+RESUME: Table = {"save_freq": Integer(1) | "epoch", "delete_checkpoint": SWITCH}
 
 
 class Resume(keras.callbacks.Callback):
@@ -79,8 +81,7 @@ class Resume(keras.callbacks.Callback):
                     f"{type(callback).__name__} has no state that can be kept: it needs "
                     "get_state() and set_state(), or stays out of `callbacks`"
                 )
-        if save_freq != "epoch":
-            _checks.integer("save_freq", save_freq, 1)
+        arguments(RESUME, locals())
         self.save_freq = save_freq
         self.delete_checkpoint = delete_checkpoint
         self._found: dict[str, Any] | None = None
@@ -104,6 +105,7 @@ class Resume(keras.callbacks.Callback):
                 `lambda epoch: examples.shuffle(1000, seed=epoch).batch(32)`.
         """
         self._make_epoch = make_epoch
+        # Of epoch 0 for all, whose number is promised to be the same.
         self._steps = int(make_epoch(tf.constant(0, tf.int64)).cardinality())
         if self._steps < 1:
             raise ValueError("`make_epoch` must give a data set with a known number of batches")
@@ -125,6 +127,7 @@ class Resume(keras.callbacks.Callback):
         """Check the order: Keras hands this dict to the callbacks of a fit one after the other."""
         super().set_params(params)
         for callback in self.callbacks:
+            # Keras gives one dict to each in turn: who has it not yet comes later.
             if callback.params is not params:
                 raise ValueError(
                     f"{type(callback).__name__} must come before Resume in the list of "
@@ -139,9 +142,11 @@ class Resume(keras.callbacks.Callback):
         if found is None:
             return
         self._put_back(found)
+        # A run that was stopped early is finished, however many epochs are left.
         done = found["stopped"] or found["epoch"] >= self.params["epochs"]
         self._epoch, self._step = found["epoch"], found["step"]
         self._history = found["history"]
+        # Past the last epoch `fit` trains none and still ends as usual.
         private.start_fit_at(self.model, self.params["epochs"] if done else found["epoch"])
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -181,7 +186,9 @@ class Resume(keras.callbacks.Callback):
         if self._quiet is not None:
             self._quiet.__exit__(None, None, None)
             self._quiet = None
+        # A copy, to which callbacks behind this one cannot add.
         self._history.append([epoch, dict(logs or {})])
+        # The checkpoint of an epoch is that of the next one's start.
         self._epoch, self._step, self._offset = epoch + 1, 0, 0
         self.save()
 
@@ -264,5 +271,6 @@ class Resume(keras.callbacks.Callback):
         if len(saved) != len(training_state.metric_variables(model)):
             self._make_metrics()
         variables = training_state.metric_variables(model)
+        # Another number: metrics that could not be made here begin anew.
         if len(saved) == len(variables):
             training_state.assign(variables, saved)

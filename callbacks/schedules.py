@@ -13,7 +13,9 @@ from typing import TypeAlias
 from keras.optimizers import schedules as keras_schedules
 
 from tltoolkit import _checks
+from tltoolkit._checks import Number, Table
 from tltoolkit.callbacks.own_schedules import (
+    RATE,
     LinearCosineDecay,
     OneCycle,
     PowerDecay,
@@ -21,6 +23,24 @@ from tltoolkit.callbacks.own_schedules import (
 )
 
 Schedule: TypeAlias = keras_schedules.LearningRateSchedule
+# Of those that Keras has; ours are checked where they are.
+TABLES: dict[str, Table] = {
+    "step": {**RATE, "drop": Number(above=0, below=1)},
+    "polynomial": {**RATE, "end_learning_rate": Number(0), "power": Number(above=0)},
+    "exponential": {**RATE, "decay_rate": Number(above=0, below=1)},
+    "natural_exponential": {**RATE, "decay_rate": Number(above=0)},
+    "inverse_time": {**RATE, "decay_rate": Number(above=0)},
+    "cosine": {**RATE, "alpha": Number(0, 1)},
+    "cosine_restarts": {
+        "initial_learning_rate": RATE["initial_learning_rate"],
+        "first_decay_steps": RATE["decay_steps"],
+        "t_mul": Number(1),
+        "m_mul": Number(above=0, high=1),
+        "alpha": Number(0, 1),
+    },
+    # Its rate is divided, where a peak of a momentum may be 0.
+    "one_cycle": {"peak": Number(above=0)},
+}
 
 
 def piecewise_constant(boundaries: Sequence[int], values: Sequence[float]) -> Schedule:
@@ -47,8 +67,7 @@ def step(initial_learning_rate: float, decay_steps: int, drop: float = 0.5) -> S
     >>> round(float(step(0.1, 10, drop=0.5)(25)), 6)
     0.025
     """
-    _check(initial_learning_rate, decay_steps)
-    _checks.number("drop", drop, above=0, below=1)
+    _checks.arguments(TABLES["step"], locals())
     return keras_schedules.ExponentialDecay(
         initial_learning_rate, decay_steps, drop, staircase=True
     )
@@ -65,9 +84,7 @@ def polynomial(
     >>> round(float(polynomial(0.1, 10)(5)), 6)
     0.025
     """
-    _check(initial_learning_rate, decay_steps)
-    _checks.number("end_learning_rate", end_learning_rate, 0)
-    _checks.number("power", power, above=0)
+    _checks.arguments(TABLES["polynomial"], locals())
     return keras_schedules.PolynomialDecay(
         initial_learning_rate, decay_steps, end_learning_rate, power
     )
@@ -92,8 +109,7 @@ def exponential(
     >>> round(float(exponential(0.1, 10, 0.5)(20)), 6)
     0.025
     """
-    _check(initial_learning_rate, decay_steps)
-    _checks.number("decay_rate", decay_rate, above=0, below=1)
+    _checks.arguments(TABLES["exponential"], locals())
     return keras_schedules.ExponentialDecay(initial_learning_rate, decay_steps, decay_rate)
 
 
@@ -105,7 +121,8 @@ def natural_exponential(
     >>> round(float(natural_exponential(1.0, 10)(10)), 5)
     0.36788
     """
-    _checks.number("decay_rate", decay_rate, above=0)
+    _checks.arguments(TABLES["natural_exponential"], locals())
+    # The same curve, so that Keras' own schedule does it.
     return exponential(initial_learning_rate, decay_steps, math.exp(-decay_rate))
 
 
@@ -117,8 +134,7 @@ def inverse_time(
     >>> round(float(inverse_time(0.1, 10)(10)), 6)
     0.05
     """
-    _check(initial_learning_rate, decay_steps)
-    _checks.number("decay_rate", decay_rate, above=0)
+    _checks.arguments(TABLES["inverse_time"], locals())
     return keras_schedules.InverseTimeDecay(initial_learning_rate, decay_steps, decay_rate)
 
 
@@ -140,8 +156,7 @@ def cosine(initial_learning_rate: float, decay_steps: int, alpha: float = 0.0) -
     >>> round(float(cosine(0.1, 10)(5)), 6)
     0.05
     """
-    _check(initial_learning_rate, decay_steps)
-    _checks.number("alpha", alpha, 0, 1)
+    _checks.arguments(TABLES["cosine"], locals())
     return keras_schedules.CosineDecay(initial_learning_rate, decay_steps, alpha)
 
 
@@ -159,10 +174,7 @@ def cosine_restarts(
     >>> round(float(cosine_restarts(0.1, 10)(10)), 6)
     0.1
     """
-    _check(initial_learning_rate, first_decay_steps, "first_decay_steps")
-    _checks.number("t_mul", t_mul, 1)
-    _checks.number("m_mul", m_mul, high=1, above=0)
-    _checks.number("alpha", alpha, 0, 1)
+    _checks.arguments(TABLES["cosine_restarts"], locals())
     return keras_schedules.CosineDecayRestarts(
         initial_learning_rate, first_decay_steps, t_mul, m_mul, alpha
     )
@@ -233,7 +245,7 @@ def one_cycle(
     >>> [round(float(one_cycle(0.1, 10)(t)), 5) for t in (0, 3, 10)]
     [0.004, 0.1, 1e-05]
     """
-    _checks.number("peak", peak, above=0)
+    _checks.arguments(TABLES["one_cycle"], locals())
     # 25 is PyTorch's and fastai's; the end need only be too small to matter.
     return OneCycle(
         peak / 25 if initial is None else initial,
@@ -272,8 +284,3 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "one_cycle": one_cycle,
     "triangular": triangular,
 }
-
-
-def _check(initial_learning_rate: float, steps: int, name: str = "decay_steps") -> None:
-    _checks.number("initial_learning_rate", initial_learning_rate, above=0)
-    _checks.integer(name, steps, 1)

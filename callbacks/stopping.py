@@ -7,9 +7,9 @@ L. Prechelt, "Early Stopping - But When?", in Neural Networks: Tricks of the Tra
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-from tltoolkit import _checks
+from tltoolkit._checks import Checked, Integer, Number, Table
 
 
 class StoppingCriterion(Protocol):
@@ -32,6 +32,7 @@ def generalization_loss(validation: Sequence[float]) -> float:
             f"the generalization loss needs errors >= 0. Received: {best:g}; "
             "watch a loss, or a metric between 0 and 1 with mode='max'"
         )
+    # No percentage of 0: any error after it is infinitely worse.
     if best == 0:
         return 0.0 if validation[-1] == 0 else float("inf")
     return 100 * (validation[-1] / best - 1)
@@ -47,7 +48,7 @@ def training_progress(training: Sequence[float], strip: int) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneralizationLoss:
+class GeneralizationLoss(Checked):
     """Stop once the validation error exceeds its minimum by `alpha` percent: GL(t) > alpha.
 
     >>> GeneralizationLoss(alpha=5).fires([1.0, 0.5, 0.52], [])
@@ -56,10 +57,8 @@ class GeneralizationLoss:
     True
     """
 
+    table: ClassVar[Table] = {"alpha": Number(above=0)}
     alpha: float = 5.0
-
-    def __post_init__(self) -> None:
-        _checks.number("alpha", self.alpha, above=0)
 
     def fires(self, validation: Sequence[float], training: Sequence[float]) -> bool:
         """Whether to stop after the last of these epochs; `training` is not looked at."""
@@ -67,7 +66,7 @@ class GeneralizationLoss:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProgressQuotient:
+class ProgressQuotient(Checked):
     """Stop at the end of a strip once GL(t) / P_k(t) > alpha: overfitting outweighs progress.
 
     >>> rule = ProgressQuotient(alpha=0.5, strip=2)
@@ -77,15 +76,13 @@ class ProgressQuotient:
     False
     """
 
+    table: ClassVar[Table] = {"alpha": Number(above=0), "strip": Integer(1)}
     alpha: float = 0.5
     strip: int = 5  # epochs, as in the paper
 
-    def __post_init__(self) -> None:
-        _checks.number("alpha", self.alpha, above=0)
-        _checks.integer("strip", self.strip, 1)
-
     def fires(self, validation: Sequence[float], training: Sequence[float]) -> bool:
         """Whether to stop after the last of these epochs."""
+        # Only at its end: within a strip progress is measured on too few epochs.
         if len(validation) % self.strip:
             return False
         # Multiplied out, so that no progress at all needs no special case.
@@ -94,7 +91,7 @@ class ProgressQuotient:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpInStrips:
+class UpInStrips(Checked):
     """Stop once the error rose in `strips` strips of `strip` epochs running: UP_s.
 
     >>> UpInStrips(strips=2, strip=1).fires([0.5, 0.6, 0.7], [])
@@ -103,15 +100,13 @@ class UpInStrips:
     False
     """
 
+    table: ClassVar[Table] = {"strips": Integer(1), "strip": Integer(1)}
     strips: int = 3
     strip: int = 5
 
-    def __post_init__(self) -> None:
-        _checks.integer("strips", self.strips, 1)
-        _checks.integer("strip", self.strip, 1)
-
     def fires(self, validation: Sequence[float], training: Sequence[float]) -> bool:
         """Whether to stop after the last of these epochs; `training` is not looked at."""
+        # One more than strips, as a rise takes two.
         ends = list(validation[self.strip - 1 :: self.strip])[-self.strips - 1 :]
         at_strip_end = len(validation) % self.strip == 0
         rising = all(later > earlier for earlier, later in itertools.pairwise(ends))

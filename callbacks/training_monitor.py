@@ -10,8 +10,11 @@ import keras
 import tensorflow as tf
 
 from tltoolkit import _checks
+from tltoolkit._checks import SWITCH, Integer, Table
 from tltoolkit.callbacks import monitor_advice
 from tltoolkit.layers import graph
+
+MONITOR: Table = {"freq": Integer(1) | "epoch", "stop_on_nan": SWITCH}
 
 
 class TrainingMonitor(keras.callbacks.Callback):
@@ -60,8 +63,8 @@ class TrainingMonitor(keras.callbacks.Callback):
         super().__init__()
         if batch is not None and not (isinstance(batch, tuple) and len(batch) == 2):
             raise _checks.fail("batch", "a pair (x, y) or None", type(batch))
-        if freq != "epoch":
-            _checks.integer("freq", freq, 1)
+        _checks.arguments(MONITOR, locals())
+        # Now, and not when the first histogram is written.
         if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
             raise ImportError("`log_dir` needs tensorboard: pip install 'tltoolkit[tensorboard]'")
         self.batch = batch
@@ -94,6 +97,7 @@ class TrainingMonitor(keras.callbacks.Callback):
         if self._is_due(batch):
             # With steps_per_execution the end is not the same batch.
             self._begin = batch
+            # Copies: the optimizer changes variables in place.
             self._before = [tf.identity(w.value) for w in self.model.trainable_weights]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -150,6 +154,7 @@ class TrainingMonitor(keras.callbacks.Callback):
         return self._names.get(id(layer), layer.name)
 
     def _update_ratios(self, values: list[Any], steps: int) -> dict[str, float]:
+        # By identity, as Keras compares variables by value.
         before = dict(zip(map(id, self.model.trainable_weights), values, strict=True))
         ratios = {}
         for layer in self._layers():
@@ -166,6 +171,7 @@ class TrainingMonitor(keras.callbacks.Callback):
             for layer in self._layers()
         }
         groups |= self._on_batch()
+        # All layers in one graph: five numbers of each would be as many calls.
         numbers = _statistics(list(groups.values())).numpy().tolist() if groups else []
         rows = []
         for (kind, name), (low, high, mean, norm, dead) in zip(groups, numbers, strict=True):
@@ -202,6 +208,7 @@ class TrainingMonitor(keras.callbacks.Callback):
     def _gradients_of_batch(self) -> list[Any]:
         x, y = self._batch_tensors
         with tf.GradientTape() as tape:
+            # In inference mode, so that measuring draws nothing and moves no averages.
             outputs = self.model(x, training=False)
             loss = self.model.compute_loss(x=x, y=y, y_pred=outputs, training=False)
         # The tape knows TensorFlow's variables, not the Keras ones around them.
@@ -213,6 +220,7 @@ class TrainingMonitor(keras.callbacks.Callback):
         groups = self._on_batch()
         for layer in self._layers():
             groups["weights", self._name(layer)] = _joined(layer.trainable_weights)
+        # Activations first: they name the layer where it began.
         for kind in ("activations", "weights", "gradients"):
             for (of, name), value in groups.items():
                 if of == kind and not bool(tf.reduce_all(tf.math.is_finite(value))):

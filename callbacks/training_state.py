@@ -39,6 +39,7 @@ def check_fits(what: str, variables: list[Any], saved: list[Any]) -> None:
     """Raise ValueError unless the saved values have the shapes of the variables."""
     now = [tuple(variable.shape) for variable in variables]
     then = [tuple(value.shape) for value in saved]
+    # Before anything is assigned: half a checkpoint is worse than none.
     if now != then:
         raise ValueError(
             f"the checkpoint does not fit: the {what} has {len(now)} variables and the "
@@ -72,6 +73,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 def callback_state(callback: Any) -> dict[str, Any]:
     """What changes in a callback while training runs."""
     if hasattr(callback, "get_state"):
+        # Ours and the user's first; Keras' own have no such method (3.15.1).
         return dict(callback.get_state())
     return {name: getattr(callback, name, None) for name in _names(callback)}
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tltoolkit import _checks
+from tltoolkit._checks import OneOf, Table
 from tltoolkit.callbacks._validation_pass import Evaluation
 
 PER_CLASS = ("precision", "recall", "f1", "average_precision", "roc_auc")
@@ -17,6 +18,11 @@ AVERAGES = (
     "average_precision_macro",
     "roc_auc_macro",
 )
+
+METRICS: Table = {
+    "multi_label": OneOf(None, True, False),
+    "from_logits": OneOf("auto", True, False),
+}
 
 
 class ValidationMetrics(keras.callbacks.Callback):
@@ -78,8 +84,7 @@ class ValidationMetrics(keras.callbacks.Callback):
             _checks.one_of("per_class", name, PER_CLASS)
         for name in averages:
             _checks.one_of("averages", name, AVERAGES)
-        _checks.one_of("multi_label", multi_label, (None, True, False))
-        _checks.one_of("from_logits", from_logits, ("auto", True, False))
+        _checks.arguments(METRICS, locals())
         self.class_names = class_names
         self.per_class = per_class
         self.averages = averages
@@ -101,6 +106,7 @@ class ValidationMetrics(keras.callbacks.Callback):
         """
         self._validated = True
         outputs = np.asarray(outputs, np.float32).reshape(len(outputs), -1)
+        # (N,) and (N, 1) alike; a single column is class numbers.
         targets = np.asarray(targets).reshape(len(targets), -1)
         several = self._has_several_labels(targets)
         if self._are_logits(outputs):
@@ -133,6 +139,7 @@ class ValidationMetrics(keras.callbacks.Callback):
     def _has_several_labels(self, targets: npt.NDArray[Any]) -> bool:
         if self.multi_label is not None or targets.shape[1] == 1:
             return bool(self.multi_label)
+        # By its name: compiled as a text, an object or a function it has one.
         binary = "binary" in str(getattr(self.model.loss, "name", self.model.loss))
         return binary or not np.allclose(targets.sum(axis=1), 1)
 
@@ -164,6 +171,7 @@ def _figures(
     # Here, so that the other callbacks load without it.
     from tltoolkit.evaluation.figures import Figures
 
+    # One output is the second of two classes, as everywhere in Keras.
     if probabilities.shape[1] == 1 and not several:
         probabilities = np.hstack([1 - probabilities, probabilities])
     count = probabilities.shape[1]
@@ -204,6 +212,7 @@ def _labels(targets: npt.NDArray[Any], count: int, several: bool) -> npt.NDArray
         return (targets >= 0.5).astype(np.int64)
     labels = targets[:, 0] if targets.shape[1] == 1 else targets.argmax(axis=1)
     labels = labels.astype(np.int64)
+    # NumPy would count -1 as the last class.
     if labels.min() < 0 or labels.max() >= count:
         raise ValueError(f"ValidationMetrics: labels must lie in 0..{count - 1}")
     return labels

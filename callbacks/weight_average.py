@@ -6,8 +6,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tltoolkit import _checks
+from tltoolkit._checks import Integer, Number, OneOf, Table, arguments
 from tltoolkit.layers import graph, traits
+
+AVERAGE: Table = {
+    "kind": OneOf("ema", "swa"),
+    "decay": Number(above=0, below=1),
+    "every": Integer(1),
+    "start_epoch": Integer(0),
+}
 
 
 class MixedWeightAverage(keras.callbacks.Callback):
@@ -57,16 +64,14 @@ class MixedWeightAverage(keras.callbacks.Callback):
         batches: Iterable[Any] | None = None,
     ) -> None:
         super().__init__()
-        _checks.one_of("kind", kind, ("ema", "swa"))
-        _checks.number("decay", decay, above=0, below=1)
-        _checks.integer("every", every, 1)
-        _checks.integer("start_epoch", start_epoch, 0)
+        arguments(AVERAGE, locals())
         self.kind = kind
         self.decay = decay
         self.every = every
         self.start_epoch = start_epoch
         self.batches = batches
         self._average: list[Any] = []
+        # None while the model itself has the raw weights.
         self._raw: list[Any] | None = None
         self._updates = self._steps = 0
         self._averaging = False
@@ -80,6 +85,7 @@ class MixedWeightAverage(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Go on training with the raw weights."""
+        # Before the first step, which has to go on from them.
         self._use_raw()
         self._averaging = epoch >= self.start_epoch
 
@@ -179,8 +185,10 @@ def estimate_batch_norm(model: Any, batches: Iterable[Any]) -> None:
     norms = [norm for norm in traits.batch_norms(model) if norm.trainable]
     if not norms:
         return
+    # Put back afterwards: a momentum of n / (n + 1) is how the layer takes a plain mean.
     momenta = [norm.momentum for norm in norms]
     others = list(model.variables)  # SpectralNormalization moves its kernel, which trains
+    # Copies: the pass assigns to the variables themselves.
     kept = {id(w): tf.identity(w.value) for w in others}
     own = {id(w) for norm in norms for w in (norm.moving_mean, norm.moving_variance)}
     try:

@@ -5,15 +5,16 @@ its option and its tests are made from. The functions are for what no table can 
 another value gives, or an argument of a single function.
 """
 
+import contextlib
 import inspect
 import math
 import numbers
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-# No setting takes it, whatever its type.
+_Limit = float | None
 _NOTHING = object()
 
 
@@ -64,6 +65,7 @@ class Integer(Constraint):
     def invalid(self) -> list[Any]:
         below = [] if self.low is None else [self.low - 1]
         above = [] if self.high is None else [self.high + 1]
+        # The kinds that a check which converts or only compares would let through.
         return [*below, *above, True, 1.5, "1", math.nan, None]
 
     def __str__(self) -> str:
@@ -110,10 +112,10 @@ class OneOf(Constraint):
         object.__setattr__(self, "choices", choices)
 
     def holds(self, value: Any) -> bool:
+        # By equality, so that 0 and 1 pass where False and True do.
         return value in self.choices
 
     def invalid(self) -> list[Any]:
-        # A word with a blank behind it, as a check that strips would let through.
         words = [f"{choice} " for choice in self.choices if isinstance(choice, str)]
         return [value for value in (*words, "", -1, _NOTHING, None) if not self.holds(value)]
 
@@ -191,6 +193,17 @@ Table = Mapping[str, Constraint]
 # What NumPy, TensorFlow and Keras all take.
 SEED = Integer(0, 2**31 - 1)
 FLAG = Instance(bool, "True or False")
+# 0 and 1 do as well, and NumPy's own.
+SWITCH = OneOf(True, False)
+
+
+class Checked:
+    """A dataclass of which each setting is checked at birth by the `table` of its class."""
+
+    table: ClassVar[Table]
+
+    def __post_init__(self) -> None:
+        fields(self.table, self)
 
 
 def fields(table: Table, settings: Any) -> None:
@@ -214,6 +227,7 @@ def fail(name: str, rule: str, value: Any) -> ValueError:
     shown = repr(value)
     if "\n" in shown:  # an array's rows
         shown = " ".join(shown.split())
+    # An array or a frame would fill the terminal.
     if len(shown) > 200:
         shown = shown[:197] + "..."
     return ValueError(f"`{name}` must be {rule}. Received: {name}={shown}")
@@ -247,24 +261,35 @@ def number(
     Number(low, high, above, below).check(name, value)
 
 
+@contextlib.contextmanager
+def extra(what: str, name: str) -> Iterator[None]:
+    """Where an import fails, say what needs which package, and the extra that installs it."""
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(f"{what}: pip install 'tltoolkit[{name}]'") from error
+
+
+def listed(items: Sequence[object], most: int = 20) -> str:
+    """The first items in one line, no more than are read in running text."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(map(str, items[:most])) + more
+
+
 def takes(function: Callable[..., Any], name: str) -> bool:
     """Whether a callable has a parameter of this name; one whose parameters are hidden has none."""
     try:
         return name in inspect.signature(function).parameters
+    # A TypeError is let through: something that cannot be called is a fault of ours.
     except ValueError:  # a callable of C code has no signature to read
         return False
 
 
-def _within(value: Any, low: float | None, high: float | None) -> bool:
+def _within(value: Any, low: _Limit, high: _Limit) -> bool:
     return bool((low is None or value >= low) and (high is None or value <= high))
 
 
-def _bounds(
-    low: float | None,
-    high: float | None,
-    above: float | None = None,
-    below: float | None = None,
-) -> str:
+def _bounds(low: _Limit, high: _Limit, above: _Limit = None, below: _Limit = None) -> str:
     pairs = ((">=", low), (">", above), ("<=", high), ("<", below))
     limits = [
         # `:g` would write 2147483647 as 2.14748e+09.

@@ -142,6 +142,22 @@ class Subclassed(keras.Model):
         return self.scores(keras.ops.mean(self.body(x / 255.0), axis=(1, 2)))
 
 
+def test_a_layer_that_only_training_calls_is_not_the_head_of_a_subclassed_model() -> None:
+    class Auxiliary(Subclassed):
+        def __init__(self) -> None:
+            super().__init__()
+            self.auxiliary = keras.layers.Dense(2, name="auxiliary")
+
+        def call(self, x: object, training: bool = False) -> object:
+            if training:
+                self.add_loss(keras.ops.mean(self.auxiliary(keras.ops.mean(x, axis=(1, 2)))))
+            return super().call(x)
+
+    model = Auxiliary()
+    model(np.zeros((1, SIZE, SIZE, 3), "float32"), training=True)
+    assert network_of(model).blocks == {"body": ("auxiliary", "body"), "head": ("scores",)}
+
+
 def test_a_subclassed_model_trains_uncached_with_one_warning() -> None:
     model = Subclassed()
     model(np.zeros((1, SIZE, SIZE, 3), "float32"))

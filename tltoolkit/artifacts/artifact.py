@@ -17,14 +17,17 @@ from tltoolkit.evaluation import Decision
 from tltoolkit.files import claiming, reading, writing
 from tltoolkit.model.classifier import preparation_of, settings_of
 
+# So that a later version can tell an artifact of another form.
 FORMAT = 1
 SETTINGS = "classifier.json"
 WEIGHTS = "model.weights.h5"
 DECISION = "decision.json"
 MANIFEST = "manifest.json"
+# Those that the manifest has hashes of; a missing hash is refused as a change.
 PARTS = (SETTINGS, WEIGHTS, DECISION)
 FOREIGN = "model.keras"
 _FOREIGN_SAY = "tltoolkit.foreign.load reads a .keras file, on your own request"
+# Those that decide a result: they read, augment and compute.
 PACKAGES = ("tltoolkit", "keras", "tensorflow", "numpy", "albumentations", "pillow")
 
 
@@ -80,6 +83,7 @@ def load(directory: str | Path) -> Predictor:
     """
     _checks.instance("directory", directory, (str, os.PathLike), "the path of a saved classifier")
     source = reading.local(directory)
+    # Told apart first: whoever gives a model file needs another function, not a reason.
     if source.suffix in (".h5", ".keras") and source.is_file():
         raise ValueError(f"{source} is a file, not a saved classifier's directory; {_FOREIGN_SAY}")
     if source.is_file():
@@ -96,10 +100,12 @@ def load(directory: str | Path) -> Predictor:
             why = "its run is not finished; the same fine_tune call goes on with it"
         raise FileNotFoundError(f"no saved classifier in {source}: {why}")
     hashes = verified.manifest(source / MANIFEST, FORMAT, PARTS)
+    # All hashes before any content is parsed.
     parts = {name: verified.same(source / name, hashes[name]) for name in PARTS}
     settings = verified.settings(parts[SETTINGS])
     decision = verified.decision(parts[DECISION], settings)
     model = verified.model(settings, parts[WEIGHTS])
+    # Last: a damaged record of images is an error, too, but no part of the model.
     model.tltoolkit_seen = verified.seen(source / MANIFEST)
     return Predictor(model=model, class_names=settings.class_names, decision=decision)
 
@@ -110,6 +116,7 @@ def claim(directory: str | Path) -> Path:
     target = reading.local(directory)
     if target.is_dir() and any(target.iterdir()):
         raise FileExistsError(f"{target} holds files already; name a new or empty directory")
+    # `mkdir` would raise the same error, without advice.
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"{target} is a file; name a new or empty directory")
     target.mkdir(parents=True, exist_ok=True)
@@ -129,6 +136,7 @@ def write(model: Any, directory: Path, decision: Decision | None = None) -> None
     with _new(directory, WEIGHTS) as file:
         model.save_weights(file)
     claiming.write(directory, SETTINGS, settings_of(model).to_dict())
+    # Written even if it says nothing, so that every artifact has the same parts.
     answers = decision or Decision(multi_label=settings_of(model).multi_label)
     claiming.write(directory, DECISION, answers.to_dict())
     hashes = {name: sha256(directory / name) for name in PARTS}

@@ -56,13 +56,16 @@ def evaluate(
     decision: Any = None
     if isinstance(model, Predictor):
         _check_split(model, split)
+        # What the predictor was told of its outputs counts, not this call's default.
         model, decision, from_logits = model.model, model.decision, model.from_logits
     report = inference.evaluate(
         model, split, batch_size, pipeline=pipeline, views=views, from_logits=from_logits
     )
     if prior is not None:
+        # A bare model has no decision; a prior needs one to stand in.
         stored = decision or Decision(multi_label=report.multi_label)
         decision = shifted(stored, getattr(model, "tltoolkit_settings", None), prior)
+    # A decision of no part gives the raw report, which has figures for all rows.
     if decision is None or decision == Decision(multi_label=report.multi_label):
         return report
     return report.decide(decision)

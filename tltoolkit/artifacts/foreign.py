@@ -14,6 +14,7 @@ import tensorflow as tf
 from tltoolkit import _checks
 from tltoolkit.artifacts import verified
 from tltoolkit.artifacts.predictor import Predictor
+from tltoolkit.artifacts.terms import FOREIGN
 from tltoolkit.augment import Preparation
 from tltoolkit.augment.preparation import agreed
 from tltoolkit.evaluation import Decision
@@ -62,10 +63,13 @@ def load(
             fit, a model of another form than from one image to one row of scores, or another
             `fit` or `normalise` than it was trained with.
     """
+    _checks.arguments(FOREIGN, locals())
+    # Before the file is opened: wrong arguments need no reading.
     asked = Preparation(fit=fit, normalise=normalise)
     source = reading.local(path)
     if source.suffix != ".keras":
         raise _checks.fail("path", "a .keras file", str(path))
+    # Keras would follow a link, and read a file of any size.
     reading.regular(source)
     try:
         with zipfile.ZipFile(source) as archive:
@@ -75,11 +79,13 @@ def load(
             noted = verified.preparation(archive)
             with archive.open("model.weights.h5") as member, h5py.File(member) as file:
                 stored = [array.shape for array in _model_arrays(file)]
+        # Around both: the first look builds the model as well, though without values.
         with private.safe_mode():
             verified.compare_shapes(_stored_by(config), stored)
             model = keras.saving.load_model(source, compile=False, safe_mode=True)
     except _DAMAGE as error:
         raise ValueError(f"{source} is not loaded: {_reason(error)}") from error
+    # Only now, as values exist only after loading.
     verified.check_finite(model, source)
     rule = "left out or {}={!r}, what it was trained with"
     note_preparation(model, agreed(noted, asked, "fit, normalise", rule))
@@ -89,6 +95,7 @@ def load(
         decision=Decision(multi_label=multi_label),
         from_logits=from_logits,
     )
+    # At once: a number of classes that does not fit is wrong for every image.
     predictor.network.check_classes("class_names", tuple(class_names), multi_label)
     return predictor
 

@@ -80,6 +80,7 @@ def _proba(
         joined = np.concatenate(outputs)
         return joined if network.settings else network.probabilities(joined, multi_label)
 
+    # The plain version is of epoch 0, and the random ones of those that follow.
     total = once(versions[0], 0)
     for epoch, version in enumerate(versions[1:], 1):
         total = total + once(version, epoch)
@@ -125,9 +126,11 @@ def evaluate(
 ) -> Report:
     """The report of a model's probabilities on a split; see `tltoolkit.artifacts.evaluating`."""
     check_split(split)
+    # Before the model is looked at, which may take a pass of test images.
     _checks.integer("batch_size", batch_size, 1)
     network = network_of(model, from_logits, split.multi_label)
     network.check_classes("split", tuple(split.class_names), split.multi_label)
+    # Ours has names to compare; of somebody else's only their order can be doubted.
     if network.settings is None:
         _say_order(split)
     plain = versions_of(network, pipeline, views)[0]

@@ -162,6 +162,7 @@ class Predictor:
         decide = self.decision.decide
         if prior is not None:
             decide = shifted(self.decision, network.settings, prior).decide
+        # Versions are made in the threads too, beside decoding.
         batches = _decoded(images, lambda image, i: _seen(image, i, makers), batch_size)
         # Not by `yield` here: wrong arguments shall be found at the call, not at the first answer.
         return (
@@ -195,12 +196,15 @@ class Predictor:
             )
 
     def _probabilities(self, network: Network, images: np.ndarray) -> np.ndarray:
+        # By version, so that each forward pass is a batch of the size asked for.
         views = images.swapaxes(0, 1)
+        # Not `predict`, which sets up a data set for each call.
         outputs = [self.model.predict_on_batch(network.as_input(view)[0]) for view in views]
         # Our own models end in probabilities.
         if network.settings is None:
             several = self.decision.multi_label
             outputs = [network.probabilities(output, several) for output in outputs]
+        # Of probabilities, as `tl.evaluate` averages them.
         return np.mean(outputs, axis=0)
 
     def _label(self, label: Any) -> str | tuple[str, ...]:
@@ -225,6 +229,7 @@ def _decoded(
     waiting: deque[list[Future[np.ndarray | BadImage]]] = deque()
     with threads.pool(threads.cores()) as pool:
         while True:
+            # Only a batch at a time is asked for: `images` may be endless.
             begun = [pool.submit(see, image, i) for i, image in islice(numbered, batch_size)]
             if begun:
                 waiting.append(begun)
@@ -252,6 +257,7 @@ def _pixels(image: Image, name: str, side: int) -> np.ndarray:
     if isinstance(image, PIL.Image.Image):
         return from_pillow(image, name, MAX_PIXELS)
     if getattr(image, "ndim", 0) == 2 or getattr(image, "shape", ())[2:] == (1,):
+        # Three equal channels: models and pipelines here take RGB.
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     return image
 

@@ -43,8 +43,10 @@ class ShiftedDecision:
     def decide(self, prob: Any) -> Any:
         """Answers to (N, C) probabilities."""
         if self.decision.temperature is not None:
+            # First: the prior that is assumed is right for calibrated probabilities.
             prob = self.decision.temperature.apply(prob)
         prob = shift_prior(prob, self.assumed, self.wanted, self.multi_label)
+        # Without it, or it would be applied a second time.
         return dataclasses.replace(self.decision, temperature=None).decide(prob)
 
 
@@ -78,6 +80,7 @@ def _shares(prior: Prior, settings: Settings) -> Any:
         return train if prior == "train" else np.full(len(settings.class_names), np.mean(train))  # type: ignore[arg-type]
     if not isinstance(prior, Mapping):
         return prior
+    # Each of them: a missing share has no default that would be right.
     if set(prior) != set(settings.class_names):
         rule = f"a share for each of the classes {settings.class_names}"
         raise _checks.fail("prior", rule, prior)

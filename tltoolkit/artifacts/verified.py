@@ -64,6 +64,7 @@ def same(path: Path, expected: str) -> Path:
     Raises:
         FileNotFoundError, ValueError: There is none, or it differs.
     """
+    # A settings file of gigabytes is refused without hashing it.
     limit = reading.TEXT_LIMIT if path.suffix == ".json" else reading.LIMIT
     if sha256(reading.regular(path, limit)) != expected:
         raise ValueError(f"{path} is not the file that was saved: its hash differs")
@@ -105,6 +106,7 @@ def decision(path: Path, settings: Settings) -> Decision:
 def write_preparation(path: Path, preparation: Preparation) -> None:
     """Let a `.keras` file say what images go through before its model takes them."""
     if (plain := preparation.to_dict()) is not None:
+        # Appended: Keras passes over members that it does not know.
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr(reading.BESIDE, json.dumps({"preparation": plain}))
 
@@ -134,6 +136,7 @@ def model(settings: Settings, weights: Path) -> Any:
     try:
         with h5py.File(weights) as file:
             shapes = {name: array.shape for name, array in reading.arrays(file).items()}
+            # Before `build`: sizes come from a file, and a layer of billions would be made.
             _check_units(settings, shapes)
             made = build(settings, weights=None)
             check_shapes(made.variables, shapes.values())
@@ -152,6 +155,7 @@ def check_shapes(variables: Sequence[Any], stored: Any) -> None:
 
 def compare_shapes(wanted: Iterable[Any], stored: Iterable[Any]) -> None:
     """Raise ValueError unless the same shapes are stored, each as often."""
+    # As counts, since names differ where layers were named by Keras.
     needed, found = (Counter(map(tuple, shapes)) for shapes in (wanted, stored))
     if missing := list((needed - found).elements()):
         raise ValueError(f"{len(missing)} variables are missing, among them one of {missing[0]}")

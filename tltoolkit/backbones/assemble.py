@@ -82,11 +82,13 @@ def check_weights(name: str, weights: str | PathLike[str] | None) -> Path | None
 
 def _check_inputs(backbone: Backbone, inputs: Any) -> None:
     _checks.instance("inputs", inputs, keras.KerasTensor, "a Keras tensor, as of keras.Input")
+    # Preprocessing, taps and pooling take the last axis for the channels.
     if keras.config.image_data_format() != "channels_last":
         raise ValueError("keras.config.image_data_format() must be 'channels_last'")
     shape = tuple(inputs.shape)
     low = backbone.min_size
     fits = len(shape) == 4 and shape[3] == 3
+    # An unknown side passes: only an image will tell.
     if not fits or any(size is not None and size < low for size in shape[1:3]):
         rule = f"of shape (B, H, W, 3) with H and W >= {low} for {backbone.name}"
         raise _checks.fail("inputs", rule, shape)

@@ -15,6 +15,7 @@ from tltoolkit.backbones import origins, torch_file
 
 # All sizes have the same stem and top.
 _STEM, _TOP = 32, 1280
+# In the order of a Keras BatchNormalization: gamma, beta, mean, variance.
 _NORM = ("weight", "bias", "running_mean", "running_var")
 # Channels are a multiple of it.
 _DIVISOR = 8
@@ -28,6 +29,7 @@ class _Stage(NamedTuple):
     kernel: int
 
 
+# Those of EfficientNet-B0, which Lite0 has kept.
 _STAGES = (
     _Stage(1, 16, 1, 1, 3),
     _Stage(6, 24, 2, 2, 3),
@@ -67,6 +69,7 @@ def _stages(name: str) -> tuple[_Stage, ...]:
 
 
 def _channels(wanted: float) -> int:
+    # EfficientNet also forbids losing more than a tenth, which no stage does at these widths.
     return int(wanted + _DIVISOR / 2) // _DIVISOR * _DIVISOR
 
 
@@ -95,12 +98,14 @@ def _bottleneck(x: Any, name: str, stage: _Stage, stride: int) -> Any:
     x = keras.layers.DepthwiseConv2D(
         stage.kernel,
         strides=stride,
+        # As TensorFlow pads, which trained it: with a stride, more at the end than before.
         padding="same",
         use_bias=False,
         depthwise_initializer=_initializer(),
         name=f"{name}_depthwise_conv",
     )(x)
     x = _norm(x, f"{name}_depthwise")
+    # No activation: a ReLU on few channels would lose what they say (MobileNetV2).
     x = _conv(x, f"{name}_project", stage.channels, kernel=1, activate=False)
     if stride == 1 and channels == stage.channels:
         x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
@@ -123,11 +128,13 @@ def _conv(
 
 
 def _norm(x: Any, name: str, activate: bool = True) -> Any:
+    # TensorFlow's epsilon, which it was trained with; PyTorch's would be 1e-5.
     x = keras.layers.BatchNormalization(epsilon=1e-3, name=f"{name}_bn")(x)
     return keras.layers.ReLU(max_value=6.0, name=f"{name}_relu")(x) if activate else x
 
 
 def _initializer() -> Any:
+    # As keras.applications initialises its EfficientNets; counts where training starts from it.
     return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
 
 
@@ -140,6 +147,7 @@ def imagenet_weights(name: str) -> dict[str, list[np.ndarray]]:
     """
     state = _state(name)
     weights = {}
+    # ImageNet's classifier, in whose place a head comes.
     taken = {"_fc.weight", "_fc.bias"}
     for layer, convolution, norm in _counterparts(name):
         kernel = f"{convolution}.weight"
@@ -152,7 +160,9 @@ def imagenet_weights(name: str) -> dict[str, list[np.ndarray]]:
         axes = (2, 3, 0, 1) if layer.endswith("depthwise") else (2, 3, 1, 0)
         weights[f"{layer}_conv"] = [state[kernel].transpose(axes)]
         weights[f"{layer}_bn"] = [state[part] for part in parts]
+        # The count of batches is PyTorch's own; Keras' layer has no such variable.
         taken |= {kernel, *parts, f"{norm}.num_batches_tracked"}
+    # One left over would mean that the network here lacks a layer.
     unused = sorted(set(state) - taken)
     if unused:
         raise ValueError(f"the weights of {name} hold arrays that no layer takes: {unused}")
@@ -172,6 +182,7 @@ def _state(name: str) -> dict[str, np.ndarray]:
 def _counterparts(name: str) -> Iterator[tuple[str, str, str]]:
     """Layer prefix here, and the names of its convolution and its normalisation there."""
     yield "stem", "_conv_stem", "_bn0"
+    # There blocks are numbered through all stages.
     index = 0
     for number, stage in enumerate(_stages(name), start=1):
         for repeat in range(stage.repeats):

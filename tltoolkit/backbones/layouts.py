@@ -87,6 +87,7 @@ def _paths(kinds: Iterable[str]) -> list[str]:
 
 def snake(kind: str) -> str:
     """What Keras calls layers of a class that have no name: conv2d for Conv2D."""
+    # Keras' own rule, which has no public form: `to_snake_case` in its utilities (3.15.1).
     words = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)
     return re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
 
@@ -143,6 +144,7 @@ def from_model(
     """A whole model: a layer is known by its name, within the part that fits best."""
     parts = list(_parts(model, variables))
     fits = [_fit(part, backbone, wanted) for part in parts]
+    # Of parts with as many matches the one with fewer layers too many: the smaller network.
     best = max(range(len(fits)), key=lambda i: (len(fits[i][0]), -len(fits[i][1])))
     found, strangers = fits[best]
     missing = [layer.name for layer in wanted if layer.name not in found]
@@ -151,6 +153,7 @@ def from_model(
             f"it has {len(found)} of the {len(wanted)} layers, the first without a match is "
             f"{missing[0]}"
         )
+    # A deeper network of the family holds all layers of this one, and would lose its upper ones.
     if strangers:
         raise MisfitError(f"it has a layer {strangers[0]}, which this backbone does not have")
     normalisations = [stored for stored in parts[best] if stored.kind == "Normalization"]
@@ -168,6 +171,7 @@ def _parts(
 
 
 def _placed(model: Any, inside: str) -> list[tuple[Any, str]]:
+    # A layer that is no model has none, which ends the descent.
     layers = model["config"].get("layers", [])
     paths = _paths(layer["class_name"] for layer in layers)
     return [(layer, inside + path) for layer, path in zip(layers, paths, strict=True)]
@@ -193,6 +197,7 @@ def _fit(
     for layer in wanted:
         stored = spare.get(layer.name) or _numbered(layer, backbone, spare.values())
         if stored:
+            # Taken out, so that no two layers get the same arrays.
             found[layer.name] = spare.pop(stored.name)
     kinds = {type(layer).__name__ for layer in wanted}
     spares = spare.values()
@@ -206,6 +211,7 @@ def _numbered(layer: Any, backbone: Backbone, spare: Iterable[Stored]) -> Stored
     if not ours and not re.fullmatch(rf"\w+_{kind}_\d+", layer.name):
         return None
     for stored in spare:
+        # In order and by shape: the numbers depend on what else its process had built.
         same = re.fullmatch(rf"{kind}(_\d+)?", stored.name)
         if same and shapes(stored.arrays) == shapes(layer.weights):
             return stored

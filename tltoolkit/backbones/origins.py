@@ -46,11 +46,13 @@ def package_file(name: str) -> Path:
         ) from error
     # The file is named by the first digits of its own hash.
     file = f"efficientnet-{size}-{PACKAGES[name].sha256[:8]}.pth"
+    # By the metadata: an import would run the package's code.
     return Path(str(installed.locate_file(f"{package}/models/{file}")))
 
 
 def keras_models() -> Path:
     """Where Keras keeps the weights that it has downloaded."""
+    # Keras' own answer, `keras_home`, is not public (3.15.1).
     return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+# Of ImageNet's training images in 0..1, as keras.applications and PyTorch have them.
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
@@ -18,6 +19,7 @@ class Scale:
 
 SCALES = {
     # The names of the first three are those of keras.applications.
+    # Means of ImageNet in the order of BGR, without a division, as Caffe trained.
     "caffe": Scale(multiply=(1.0,) * 3, add=(-103.939, -116.779, -123.68), bgr=True),
     "tf": Scale(multiply=(1 / 127.5,) * 3, add=(-1.0,) * 3),
     "torch": Scale(
@@ -25,6 +27,7 @@ SCALES = {
         add=tuple(-mean / std for mean, std in zip(_MEAN, _STD, strict=True)),
     ),
     "v2s": Scale(multiply=(1 / 128,) * 3, add=(-1.0,) * 3),
+    # As the package with the weights trained: (x - 127) / 128, not 127.5.
     "lite": Scale(multiply=(1 / 128,) * 3, add=(-127 / 128,) * 3),
 }
 
@@ -40,6 +43,7 @@ def preprocess(pixels: Any, scale: str) -> Any:
         Keras tensor (B, H, W, 3), float32 whatever the mixed-precision policy: half
         precision cannot tell neighbouring pixel values apart.
     """
+    # Here, so that the table of backbones, which reads SCALES, loads at once.
     import keras
 
     rule = SCALES[scale]

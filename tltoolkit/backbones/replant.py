@@ -29,10 +29,12 @@ def replant(backbone: Backbone, source: keras.Model, pixels: Any, seed: int) -> 
     """Copy the layers of `source`, freshly initialised, to grow from `pixels`."""
     names = _fixed_names(backbone, source)
     paths = layouts.paths_of(source)
+    # By identity, as a Keras tensor has no value to look it up by.
     grown = {id(source.input): pixels}
     planted = []
 
     def plant(operation: Any, feeds: Any) -> Any:
+        # A copy: the layers themselves hang on an input of their own, without preprocessing.
         layer = _copy(operation, names[operation.name], seed)
         planted.append(Planted(layer, operation, paths.get(operation.name, "")))
         grown_on = layer(feeds)
@@ -104,6 +106,7 @@ def _copy(operation: Any, name: str, seed: int) -> Any:
         return _arithmetic(operation, name)
     config = operation.get_config() | {"name": name}
     for key, initializer in config.items():
+        # By CRC: Python's own hash of a text differs from process to process.
         if key.endswith("_initializer") and "seed" in (initializer or {}).get("config", {}):
             initializer["config"]["seed"] = zlib.crc32(f"{seed}/{name}/{key}".encode())
     return type(operation).from_config(config)

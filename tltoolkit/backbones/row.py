@@ -49,6 +49,7 @@ class Backbone:
     family: str
     blocks: tuple[str, ...]
     image_size: int = 224
+    # Five halvings leave a single position of it.
     min_size: int = 32
     parameters: int
     multiply_adds: int
@@ -60,6 +61,7 @@ class Backbone:
     origin: str = "keras"
     file: str = ""
     torch: str | None = None
+    # No part of the hash: mappings have none, and the other fields tell rows apart.
     layers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     ends: tuple[str, ...] = field(default=(), repr=False)
     renamed: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False, hash=False)

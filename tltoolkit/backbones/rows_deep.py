@@ -10,6 +10,7 @@ def numbered(word: str, count: int) -> tuple[str, ...]:
     return tuple(f"{word}{i}" for i in range(1, count + 1))
 
 
+# Parameters are counted on the built network, moving averages included, which a test repeats.
 _VGG16 = Backbone(
     name="vgg16",
     family="vgg",
@@ -33,6 +34,7 @@ _RESNET50 = Backbone(
     next="resnet101",
     scale="caffe",
     architecture="ResNet50",
+    # The first pooling, which Keras names after no block.
     layers={"conv1": r"pool1_.*"},
     taps=r"conv1_relu|conv\d_block\d+_out",
 )
@@ -46,7 +48,9 @@ _RESNET50V2 = Backbone(
     next="resnet101v2",
     scale="tf",
     architecture="ResNet50V2",
+    # It normalises before it convolves, so that a norm and a ReLU, "post", are left for the end.
     layers={"conv1": r"pool1_.*", "conv5": r"post_.*"},
+    # Shortcuts where a stage shrinks the map; Keras leaves these layers unnamed.
     renamed={"max_pooling2d": tuple(f"conv{i}_shortcut_pool" for i in (2, 3, 4))},
     # The last sum before the one that strides, which all that follows reads; it is activated only
     # in branches. Deeper networks have both numbers of some, of which the later one counts.
@@ -64,6 +68,7 @@ _DENSENET121 = Backbone(
     architecture="DenseNet121",
     # The pooling (transition) after a block ends that block.
     layers={f"conv{i}": rf"pool{i}(_.*)?" for i in range(1, 5)} | {"conv5": "bn|relu"},
+    # Keras names neither of them, though all layers around.
     renamed={"zero_padding2d": ("conv1_pad", "pool1_pad")},
     # In a transition: what a block has put side by side is normalised and activated only there.
     taps=r"conv1_relu|pool\d_relu|relu",
@@ -80,6 +85,7 @@ _XCEPTION = Backbone(
     top1=79.0,
     scale="tf",
     architecture="Xception",
+    # Keras names nothing on the shortcuts of Xception; four blocks shrink the map.
     renamed={
         "conv2d": tuple(f"block{i}_shortcut_conv" for i in (2, 3, 4, 13)),
         "batch_normalization": tuple(f"block{i}_shortcut_bn" for i in (2, 3, 4, 13)),

@@ -51,6 +51,7 @@ def check(weights: str | PathLike[str] | None) -> Path | None:
         return None
     _checks.instance("weights", weights, (str, PathLike), rule)
     path = reading.local(weights)
+    # Of `.weights.h5` this is the last part alone: it passes as `.h5`.
     if path.suffix not in (".h5", ".keras", tensors.SUFFIX) or not path.is_file():
         raise _checks.fail("weights", rule, str(weights))
     if path.suffix == tensors.SUFFIX:
@@ -84,10 +85,12 @@ def read(
             for extra in stored[len(wanted) :]:
                 _check_normalisation(backbone, extra)
             del stored[len(wanted) :]
+            # Within the block: what is stored are views of a file that is still open.
             arrays = {
                 layer.name: _fitting(layer, part)
                 for layer, part in zip(wanted, stored, strict=True)
             }
+    # Before the damage, of which it is a case too, being a ValueError.
     except layouts.MisfitError as error:
         raise ValueError(f"`weights`: {backbone.name} cannot take {path}: {error}") from error
     except _DAMAGE as error:
@@ -97,6 +100,7 @@ def read(
         ) from error
     names = [part.name for part in stored]
     print(f"{backbone.name}: took {len(names)} layers from {path}, {names[0]} to {names[-1]}")
+    # All names go to the log alone: a large network has hundreds.
     _LOG.info("taken from %s: %s", path, ", ".join(names))
     return arrays
 
@@ -113,6 +117,7 @@ def _stored(
     with _open(path) as (file, model):
         if model is not None:
             yield layouts.from_model(model, layouts.variables_in(file), backbone, wanted)
+        # The old format and the new one share a suffix; only these attributes tell them apart.
         elif "layer_names" in file.attrs or "model_config" in file.attrs:
             yield layouts.from_legacy(file, wanted)
         else:
@@ -128,8 +133,10 @@ def _open(path: Path) -> Iterator[tuple[h5py.File, Any]]:
         return
     with zipfile.ZipFile(path) as archive:
         try:
+            # Before any member is read, since one could unpack to more than the memory holds.
             reading.check_archive(archive)
         except ValueError as error:
+            # As a misfit: a bare ValueError would be reported as damage.
             raise layouts.MisfitError(str(error)) from error
         model = json.loads(archive.read("config.json"))
         with archive.open("model.weights.h5") as member, h5py.File(member) as file:
@@ -148,6 +155,7 @@ def _fitting(layer: Any, stored: layouts.Stored) -> list[np.ndarray]:
         if array.dtype.kind != "f":
             raise layouts.MisfitError(f"the layer {stored.name} must hold plain arrays of floats")
     arrays = [np.asarray(array) for array in stored.arrays]
+    # One NaN would make every output NaN, and nothing would point back to this file.
     if not all(np.isfinite(array).all() for array in arrays):
         raise layouts.MisfitError(f"the layer {stored.name} holds NaN or infinite values")
     return arrays

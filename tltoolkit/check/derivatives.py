@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tltoolkit import _checks
 from tltoolkit.check import double
+from tltoolkit.check.terms import GRADIENTS
 from tltoolkit.layers.random_states import same_random_state
 
 # A difference over a kink (a ReLU at 0) is wrong by itself; over a smaller step there is none.
@@ -50,6 +51,7 @@ class GradientCheck:
     def wrong(self) -> tuple[str, ...]:
         """Names whose gradient is wrong, the worst first."""
         names = sorted(self.errors, key=lambda name: -self.errors[name])
+        # Not `>`, so that a NaN is wrong.
         return tuple(name for name in names if not self.errors[name] <= self.tolerance)
 
     def __str__(self) -> str:
@@ -93,15 +95,12 @@ def gradients(
         ValueError: An argument out of range; a layer that draws random numbers, that computes
             in float32 whatever its inputs are, or that cannot be built anew.
     """
-    _checks.number("h", h, above=0)
-    _checks.number("tolerance", tolerance, above=0)
-    _checks.integer("entries", entries, 1)
-    _checks.integer("seed", seed, 0, 2**31 - 1)
-    _checks.instance("training", training, bool, "True or False")
+    _checks.arguments(GRADIENTS, locals())
     if not callable(target):
         raise TypeError(str(_checks.fail("target", "a layer, a model or a loss", target)))
     rng = np.random.default_rng(seed)
     with contextlib.ExitStack() as stack:
+        # First in, last out: also what building the copy draws is put back.
         stack.enter_context(same_random_state())
         stack.enter_context(double.float64())
         if isinstance(target, keras.layers.Layer):
@@ -154,6 +153,7 @@ def _loss_inputs(
     if not inputs:
         inputs = (
             np.eye(classes)[rng.integers(0, classes, 4)],
+            # By 5, away from 0 and 1, where the logarithm in a loss is too steep for differences.
             rng.dirichlet(np.ones(classes) * 5, 4),
         )
     if len(inputs) != 2:
@@ -169,6 +169,7 @@ def _layer_inputs(layer: Any, rng: np.random.Generator) -> list[NDArray[np.float
     if isinstance(layer, keras.Model) and layer.built and hasattr(layer, "inputs"):
         shapes = [tuple(tensor.shape) for tensor in layer.inputs or []]
     elif layer.built:
+        # Keras notes it when a layer is built, unless that took several shapes (3.15.1).
         shape = (layer.get_build_config() or {}).get("input_shape")
         shapes = [tuple(shape)] if isinstance(shape, list | tuple) else None
     if not shapes or any(size is None for shape in shapes for size in shape[1:]):
@@ -193,12 +194,14 @@ def _summed(
                 "seed in each call"
             )
             raise _checks.fail("target", rule, target)
+    # Random, as a plain sum is blind to what cancels, such as all of a softmax.
     weights = [rng.normal(size=one.shape) for one in first]
 
     def total() -> Any:
         parts = zip(keras.tree.flatten(function()), weights, strict=True)
         return tf.add_n([tf.reduce_sum(out * weight) for out, weight in parts])
 
+    # Traced: it is called twice for each entry that is looked at.
     return tf.function(total, autograph=False)
 
 
@@ -227,6 +230,7 @@ def _error(
     def error(entry: int, step: float) -> float:
         up, down = moved(entry, step), moved(entry, -step)
         difference, said = (up - down) / (2 * step), found.flat[entry]
+        # Taken off the error, or a flat entry of a large sum would seem wrong.
         rounding = ROUNDING * max(abs(up), abs(down)) / step
         apart = max(0.0, abs(difference - said) - rounding)
         return float(apart / max(abs(difference), abs(said), floor))
@@ -237,9 +241,11 @@ def _error(
             least = np.inf
             for factor in SMALLER:
                 least = min(least, error(int(entry), h * factor))
+                # A wrong gradient is wrong at every step; a kink is passed by at a smaller one.
                 if least <= tolerance:
                     break
             worst = max(worst, least)
     finally:
+        # Also after Ctrl-C: without a copy these are the layer's own variables.
         variable.assign(start)
     return worst

@@ -20,6 +20,7 @@ def float64() -> Iterator[None]:
     """Keras' default precision is float64 within the block."""
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     try:
+        # Both: constants of `keras.ops` go by the one, new layers by the other.
         keras.config.set_floatx("float64")
         keras.config.set_dtype_policy("float64")
         yield
@@ -42,15 +43,18 @@ def layer_copy(layer: Any, inputs: tuple[Any, ...]) -> Iterator[Any]:
     try:
         yield _copy(layer, inputs)
     finally:
+        # `_copy` may have changed that of the layer itself, where it is its own copy.
         layer.dtype_policy = policy
 
 
 def _copy(layer: Any, inputs: tuple[Any, ...]) -> Any:
     own = {type(part).__name__: type(part) for part in graph.layers_inside(layer)}
+    # Under both names, as a config has one or the other by whether the class is registered.
     own |= {keras.saving.get_registered_name(kind): kind for kind in own.values()}
     try:
         with keras.saving.custom_object_scope(own):
             copy = type(layer).from_config(_accepted(type(layer), _in_float64(layer.get_config())))
+    # What Keras raises for a config that it cannot write or read (3.15.1).
     except (NotImplementedError, TypeError, ValueError) as error:
         if all(part.dtype_policy.name == "float64" for part in graph.layers_inside(layer)):
             return layer
@@ -59,6 +63,7 @@ def _copy(layer: Any, inputs: tuple[Any, ...]) -> Any:
             return layer
         rule = f"a layer that can be built anew in float64; {HOW}"
         raise _checks.fail("target", rule, layer) from error
+    # Called once, because only then it has variables to take the values.
     copy(*inputs)
     if layer.built:
         if len(copy.variables) != len(layer.variables):
@@ -99,6 +104,7 @@ def _in_float64(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     if config.get("class_name") == "DTypePolicy":
+        # Nested layers carry a whole policy where others have the name of one.
         return {**config, "config": {**config["config"], "name": "float64"}}
     return {
         key: "float64" if _is_precision(key, value) else _in_float64(value)
@@ -108,6 +114,7 @@ def _in_float64(config: Any) -> Any:
 
 def _is_formula(layer: Any) -> bool:
     """Whether the layer has, and will have, neither weights nor layers inside."""
+    # The first that `layers_inside` gives is the layer itself.
     bare = len(list(graph.layers_inside(layer))) == 1 and not layer.variables
     return bare and (layer.built or type(layer).build is keras.layers.Layer.build)
 

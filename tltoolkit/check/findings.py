@@ -28,6 +28,7 @@ class Range:
     @classmethod
     def of(cls, values: NDArray[Any]) -> "Range":
         """The range of an array."""
+        # The mean of millions of pixels loses digits in float32.
         values = values.astype(np.float64)
         low, high = float(values.min()), float(values.max())
         return cls(low=low, mean=float(values.mean()), high=high, deviation=float(values.std()))
@@ -78,6 +79,7 @@ def of_ranges(pixels: Range, preprocessed: Range | None) -> tuple[str, ...]:
     """Pixels that are none, or that the preprocessing does not fit."""
     if pixels.low == pixels.high:
         return (f"all pixels are {pixels.low:g}",)
+    # Before the ranges after preprocessing, which follow from this one.
     if pixels.high <= 1:
         return ("pixels reach only from 0 to 1 of 255: were images of 0..1 converted to uint8?",)
     if preprocessed is None:
@@ -85,11 +87,13 @@ def of_ranges(pixels: Range, preprocessed: Range | None) -> tuple[str, ...]:
     low, high = preprocessed.low, preprocessed.high
     if not np.isfinite([low, high]).all():
         return ("the preprocessing makes infinite values or NaN",)
+    # No usual scaling goes so far without negative values: 0..1 is the only one without.
     if low >= 0 and high > 16:
         return (
             f"the first layer with weights receives {low:.3g} to {high:.3g}: raw pixels; does the "
             "model lack its preprocessing?",
         )
+    # The narrowest usual range, 0..1, is ten times as wide.
     if high - low < 0.1:
         return (
             f"the first layer with weights receives only {low:.3g} to {high:.3g}: are pixels "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tltoolkit import _checks
 from tltoolkit.check import findings
 from tltoolkit.check.findings import Range
+from tltoolkit.check.terms import DATA
 from tltoolkit.data.images import check_image_data
 from tltoolkit.layers import graph
 from tltoolkit.model import freezing
@@ -17,6 +18,7 @@ from tltoolkit.model.network import Network, network_of
 from tltoolkit.training import probe
 from tltoolkit.training.trial import sample, trial
 
+# Each with two thirds to learn from; it is a look, and not an estimate to report.
 FOLDS = 3
 # Layers that only shift and scale pixels, although they have weights.
 SCALING = (keras.layers.Normalization, keras.layers.BatchNormalization)
@@ -73,14 +75,13 @@ class DataCheck:
 
     def plot(self) -> Any:
         """The first batch as the model sees it, stretched to 0..1, as a matplotlib figure."""
-        try:
+        with _checks.extra("plots need matplotlib", "report"):
             from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("plots need matplotlib: pip install 'tltoolkit[report]'") from error
         columns = min(4, len(self.batch))
         rows = -(-len(self.batch) // columns)
         figure = Figure(figsize=(2 * columns, 2.2 * rows), layout="constrained")
         low, high = float(self.batch.min()), float(self.batch.max())
+        # A batch of one grey level is drawn all the same, black.
         stretched = (self.batch - low) / max(high - low, 1e-12)
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes:
@@ -119,21 +120,23 @@ def data(
         ValueError: An argument out of range, a model of other inputs or outputs than images and
             scores.
     """
+    _checks.arguments(DATA, locals())
     _checks.instance("model", model, keras.Model, "a keras.Model")
     check_image_data(data)
     network = network_of(model, from_logits, data.multi_label)
-    _checks.integer("samples", samples, 10)
-    _checks.integer("batch_size", batch_size, 1)
-    _checks.integer("seed", seed, 0, 2**31 - 1)
     chosen = sample(data.train, samples, seed)
+    # `batch_size` says how many images are drawn, and nothing of this pass.
     job = trial(network, chosen, batch_size=32, seed=seed, pipeline=pipeline)
+    # Without shuffling, so that they stand beside `job.train.targets`.
     images = np.concatenate([images for images, _ in job.train.batches(job.augmented, 32)])
     shown = job.train.batches(job.augmented, batch_size, shuffle=True, seed=seed)
     first, targets = next(iter(shown))
     fits = findings.fits(network, data)
     pixels = Range.of(images)
     inputs = _preprocessed(network, images)
+    # Of a coin for each label, or of one die for all classes.
     guess_loss = float(np.log(2 if data.multi_label else len(data.class_names)))
+    # Of outputs that do not fit the labels there is no loss to take.
     said = _outputs(network, images) if not fits else None
     loss = None if said is None else _loss(network, said, job.train.targets, data.multi_label)
     found = _probe(network, images, job.train.targets, data.multi_label, seed, chosen.groups)
@@ -175,6 +178,7 @@ def _preprocessed(network: Network, images: NDArray[np.uint8]) -> NDArray[np.flo
     tensor = _first_inputs(network)
     if tensor is None:
         return None
+    # Nothing lies before it that could be run.
     if tensor is network.model.inputs[0]:
         return np.asarray(network.as_input(images)[0], np.float32)
     return _through(network, graph.part(network.model, network.model.input, tensor), images)
@@ -191,11 +195,13 @@ def _drawable(network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32
 def _outputs(network: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     if network.output is None:
         return _through(network, network.model, images)
+    # Up to what the loss is computed from, which may be the logits.
     return _through(network, graph.part(network.model, network.model.input, network.output), images)
 
 
 def _through(network: Network, part: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     pixels = np.asarray(network.as_input(images)[0], np.float32)
+    # In batches, as the activations of all at once may not fit the memory.
     parts = [pixels[i : i + 32] for i in range(0, len(images), 32)]
     return np.concatenate([np.asarray(part(some, training=False)) for some in parts])
 
@@ -207,6 +213,7 @@ def _loss(network: Network, said: Any, targets: Any, multi_label: bool) -> float
 def _majority(split: Any, multi_label: bool) -> float:
     if not multi_label:
         return float(split.class_counts.max() / len(split))
+    # Each label on its own has a more frequent answer, yes or no.
     share = split.class_counts / len(split)
     return float(np.maximum(share, 1 - share).mean())
 
@@ -228,7 +235,9 @@ def _probe(
     if cut is None:
         return None
     rows = _through(network, graph.part(network.model, network.model.input, cut), images)
+    # Pooled, since a linear classifier on whole maps has more weights than images.
     rows = rows if rows.ndim == 2 else rows.mean(axis=tuple(range(1, rows.ndim - 1)))
+    # Whole groups in a fold: a probe that knows the patient is right for the wrong reason.
     units = np.arange(len(rows)) if groups is None else np.unique(groups, return_inverse=True)[1]
     fold = np.random.default_rng(seed).permutation(units.max() + 1)[units] % FOLDS
     right = np.zeros(targets.shape if multi_label else len(rows))
@@ -236,6 +245,7 @@ def _probe(
         fit, held = fold != number, fold == number
         if (targets[fit].sum(0) == 0).any() or (multi_label and targets[fit].all(0).any()):
             return None  # a class that a fold lacks
+        # `solve` holds rows out too, by the same rule.
         own = None if groups is None else groups[fit]
         solved = probe.solve(rows[fit], targets[fit], None, multi_label, seed, groups=own)
         logits = rows[held] @ solved.kernel + solved.bias

@@ -65,14 +65,17 @@ class Subject:
         """Back to the start."""
         for variable, value in zip(self.trainer.variables, self.start, strict=True):
             variable.assign(value)
+        # Dropout draws the same in every attempt, so that only the rate differs.
         gradient.reseed(self.trainer, self.seed)
 
 
 def subject_of(job: Job) -> Subject:
     """The images of a job, activations of what is frozen computed, as the model is set now."""
     model = job.model
+    # A stage for form's sake, by which it is decided where to cut.
     task = task_of(job, Stage("memorise", epochs=1, augment=None), 0, 0, freezing.applied(model))
     if task.tensor is None:
+        # A batch is all images here: `capacity` gives as many as there are to learn.
         images, _ = next(iter(job.train.batches(job.augmented, job.batch_size)))
         x = tf.cast(job.network.as_input(images)[0], tf.float32)
     else:
@@ -98,6 +101,7 @@ def attempt(subject: Subject, learning_rate: float, steps: int) -> Attempt:
     subject.reset()
     trainer = subject.trainer
     variables = trainer.trainable_variables
+    # Not the stage's optimizer: no decay, schedule or clipping may stand in the way.
     optimizer = keras.optimizers.Adam(learning_rate)
     optimizer.build(variables)
 
@@ -107,11 +111,13 @@ def attempt(subject: Subject, learning_rate: float, steps: int) -> Attempt:
         optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
         return value
 
+    # Anew for each attempt, whose optimizer has variables of its own.
     traced = tf.function(step, autograph=False)
     losses: list[float] = []
     loss, errors = np.inf, len(subject.y)
     while len(losses) < steps and errors:
         losses += [float(traced()) for _ in range(min(LOOK, steps - len(losses)))]
+        # No way back from it, and what inference would say is of broken weights.
         if not np.isfinite(losses[-1]):
             loss = np.inf
             break

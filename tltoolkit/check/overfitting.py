@@ -44,10 +44,8 @@ class Capacity:
 
     def plot(self) -> Any:
         """The losses of the attempts as a matplotlib figure, with that of guessing."""
-        try:
+        with _checks.extra("plots need matplotlib", "report"):
             from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("plots need matplotlib: pip install 'tltoolkit[report]'") from error
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
         for attempt in self.attempts:
@@ -66,6 +64,7 @@ def capacity(
     samples: int = 20,
     *,
     steps: int = 150,
+    # Adam's usual rate, then less, as pretrained layers want it, then more.
     rates: tuple[float, ...] = (1e-3, 1e-4, 1e-2),
     pipeline: Any = None,
     seed: int = 0,
@@ -98,6 +97,7 @@ def capacity(
     """
     _checks.arguments(CAPACITY, locals())
     network = network_for(model, data, from_logits)
+    # Again, with the bound that the table cannot know.
     _checks.integer("samples", samples, 2, len(data.train))
     if not rates:
         raise _checks.fail("rates", "at least one learning rate", rates)
@@ -119,6 +119,7 @@ def capacity(
 
     with untouched(model):
         bug = symptoms.of_layers(network) or symptoms.of_images(job)
+        # Before features are computed of images that are wrong.
         if bug:
             return result(BUG, bug)
         subject = memorise.subject_of(job)
@@ -138,6 +139,7 @@ def guessing(targets: NDArray[Any], multi_label: bool) -> float:
     share = targets.mean(0, dtype=np.float64)
 
     def part(p: NDArray[np.float64]) -> NDArray[np.float64]:
+        # The limit at 0 is 0, where the formula has a NaN.
         return np.asarray(-p * np.log(np.where(p > 0, p, 1)))
 
     if multi_label:
@@ -146,10 +148,12 @@ def guessing(targets: NDArray[Any], multi_label: bool) -> float:
 
 
 def _verdict(attempts: tuple[Attempt, ...], samples: int, guess_loss: float) -> tuple[str, str]:
+    # By errors first: a sure network may have a larger loss with fewer errors.
     best = min(attempts, key=lambda attempt: (attempt.errors, attempt.loss))
     if best.errors == 0:
         told = f"it learned {samples} images by heart in {len(best.losses)} steps"
         return FINE, f"{told} at a rate of {best.learning_rate:g}"
+    # If only some broke, the others tell more.
     if not np.isfinite([attempt.loss for attempt in attempts]).any():
         return BUG, "the loss became infinite or NaN at every rate; look at the range of the inputs"
     if best.loss > AS_GUESSING * guess_loss:

@@ -1,20 +1,21 @@
 """What keeps any network from learning, found before it trains. Each gives a sentence, or ""."""
 
 import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tltoolkit._checks import listed
 from tltoolkit.check.memorise import Subject
 from tltoolkit.layers import graph
 from tltoolkit.model import freezing
 from tltoolkit.model.network import Network
 from tltoolkit.training.job import Job
 
-# Rows of the batch that are looked at.
-ROWS = 5
+# Rows of the batch that are looked at: a mixed-up one shows in a few, and each costs a pass
+# backwards. And names in a sentence.
+ROWS, SHOWN = 5, 3
 
 
 def of_layers(network: Network) -> str:
@@ -29,16 +30,19 @@ def of_layers(network: Network) -> str:
         if layer.weights and not layer.trainable_variables
         for weight in layer.weights
     ]
-    trains = any(layer.trainable_variables for layer in layers)
-    return "" if trains else f"the head is frozen: {_some(frozen)} do not train (see tl.freeze)"
+    if any(layer.trainable_variables for layer in layers):
+        return ""
+    return f"the head is frozen: {listed(frozen, SHOWN)} do not train (see tl.freeze)"
 
 
 def of_images(job: Job) -> str:
     """Images that come differently each time, or that have two labels."""
     source = job.train.source
+    # Read twice: a generator behind `source` may give another image for the same number.
     first, second = (_digests(job) for _ in range(2))
     changed = [i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
     if changed:
+        # The same pictures in another order point to an unstable listing, others to chance.
         swapped = set(first) == set(second)
         what = "other images' pixels" if swapped else "other pixels"
         return (
@@ -58,6 +62,7 @@ def of_images(job: Job) -> str:
 
 def of_gradients(subject: Subject) -> str:
     """Variables that train and get no gradient."""
+    # Here and below, as a call moves batch statistics and random states.
     subject.reset()
     variables = subject.trainer.trainable_variables
     with tf.GradientTape() as tape:
@@ -66,7 +71,7 @@ def of_gradients(subject: Subject) -> str:
     subject.reset()
     missing = [v.path for v, g in zip(variables, gradients, strict=True) if g is None]
     if missing:
-        return f"no gradient reaches {_some(missing)}: the loss does not depend on them"
+        return f"no gradient reaches {listed(missing, SHOWN)}: the loss does not depend on them"
     if not np.isfinite(float(value)):
         return f"the loss of the first step is {float(value)}; look at the range of the inputs"
     if not any(np.any(tf.convert_to_tensor(g).numpy()) for g in gradients):
@@ -82,6 +87,7 @@ def of_rows(subject: Subject) -> str:
     rows = range(min(ROWS, len(subject.y)))
     subject.reset()
     x = tf.convert_to_tensor(subject.x)
+    # Persistent for a gradient of each row; a Jacobian would be of all by all.
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         outputs = subject.trainer(x, training=True)
@@ -94,8 +100,10 @@ def of_rows(subject: Subject) -> str:
     strength = np.array([_strength(gradient) for gradient in depends])
     if not strength.any():
         return "the outputs do not depend on the images: dead units, or layers that forget them"
+    # A row behind dead units depends on nothing, which says nothing about mixing.
     alive = strength.any(1)
     astray = int((strength.argmax(1) != np.arange(len(strength)))[alive].sum())
+    # Most of them: batch statistics let a few depend more on others by chance.
     if 2 * astray > alive.sum():
         return (
             "a layer mixes up the images of a batch: in training, outputs depend on the images "
@@ -114,13 +122,8 @@ def _digests(job: Job) -> list[str]:
     """SHA-256 of each image as the model gets it."""
     batches = job.train.batches(job.augmented, job.batch_size)
     return [
+        # Hashes, so that two passes over the images need not be held to compare them.
         hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
         for images, _ in batches
         for image in images
     ]
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

@@ -19,5 +19,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print the audit."""
     audit = options.load_data(args).audit(near_duplicates=args.near_duplicates)
+    # As data for JSON; for people the audit prints itself.
     outputs.show(args, out, dataclasses.asdict(audit), audit)
     return outputs.FLAWED if args.strict and audit.problems else 0

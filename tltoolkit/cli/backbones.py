@@ -6,6 +6,7 @@ from typing import Any, TextIO
 
 from tltoolkit.cli import outputs
 
+# Not all fields: how a backbone is built is no promise to scripts.
 _SHOWN = (
     "name",
     "family",
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     # All names are looked at before the first is timed.
     found = [backbones.get(name) for name in args.names or backbones.names()]
     rows = [_row(one, args.measure) for one in found]
+    # In an object, since what `show` adds to a result needs names.
     outputs.show(args, out, {"backbones": rows}, _table(rows, args.measure))
     return 0
 

@@ -40,12 +40,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print the report, and write it if asked."""
+    # Before TensorFlow is loaded, which takes seconds.
     outputs.check_report("--report", args.report)
     tl = options.toolkit(args)
     # After `toolkit`, which silences what TensorFlow says when it is loaded.
     from tltoolkit.data import held_out
     from tltoolkit.model.classifier import settings_of
 
+    # The run first: what it saw decides how DIR is read.
     predictor = tl.load(args.run_dir)
     seen = predictor.model.tltoolkit_seen
     held_out.check_known(seen, args.split, args.run_dir)
@@ -54,11 +56,13 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         predictor.class_names, settings_of(predictor.model).multi_label
     )
     chosen = held_out.choose(images, seen, args.split, args.run_dir)
+    # Apart from the report, so that JSON on standard output stays whole.
     print(f"tltoolkit: {chosen}", file=sys.stderr)
     if chosen.caution:
         warnings.warn(chosen.caution, stacklevel=2)
     report = tl.evaluate(predictor, chosen.split, args.batch_size)
     told = {"split": chosen.on, "scored": chosen.scored, "left_out": chosen.left_out}
+    # Not by `outputs.show`: this format is that of report.json, with its own version.
     told = {**report.to_dict(), "images": told}
     print(json.dumps(told, indent=2) if args.json else report, file=out, flush=True)
     if args.report:
@@ -68,6 +72,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
 
 def _check_splitting(args: argparse.Namespace, seen: "Seen | None") -> None:
     """The shares and the seed are the run's; others would have to move its images."""
+    # A classifier of tl.save, without a run, has seen nothing that it could tell.
     origin = seen.origin if seen is not None else None
     for name in options.SPLITTING:
         given = getattr(args, name)
@@ -85,6 +90,7 @@ def _labelled(args: argparse.Namespace, seen: "Seen | None") -> Any:
     # What is scored is chosen by content, not by splitting DIR again.
     args.val = args.test = 0.0
     stored = _stored(seen, "from_table" if Path(args.data).is_file() else "from_directory")
+    # All of DIR, as its folders train, val and test may be others than the run's.
     splits = list(options.load_data(args, stored).check().splits.values())
     whole = splits[0]
     for split in splits[1:]:
@@ -103,6 +109,7 @@ def _stored(seen: "Seen | None", kind: str) -> dict[str, Any]:
         return policies
     # Classes are matched by name; splits and what they are made of do not matter here.
     known = set(inspect.signature(getattr(data, kind)).parameters) - {"class_names", "split"}
+    # Policies last: they are noted with every run, the origin only where it is known.
     return {k: v for k, v in seen.origin["settings"].items() if k in known} | policies
 
 

@@ -71,6 +71,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     args.data, args.plan = options.absolute(args.data), settings.text_of(args.plan) or args.plan
     args.augment = settings.text_of(args.augment) or args.augment
     data = options.load_data(args)
+    # Before Keras is loaded: other images would make another run.
     fingerprint = _same_data(args, data)
     tl = options.toolkit(args)
     if args.backbone == options.AUTO:
@@ -84,6 +85,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         "cache_gb": args.cache_gb,
         "cache_dtype": args.cache_dtype,
     }
+    # Without `noted`, since a dry run leaves nothing behind.
     if args.dry_run:
         return _estimate(args, out, model, data, (plan, pipeline), training)
     with record.noted(args.run_dir, resume, recorded(args), fingerprint):
@@ -155,6 +157,7 @@ def _chosen(args: argparse.Namespace, data: Any) -> str:
 
 def recorded(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that repeat this run elsewhere."""
+    # Only to know the names of the settings: nothing is parsed with it.
     parser = argparse.ArgumentParser()
     add(parser)
     # A repetition needs a directory of its own.
@@ -180,6 +183,7 @@ def _pipeline(value: str) -> Any:
     text = settings.text_of(value)
     if text is not None:
         return settings.of_file(value, lambda: augment.Pipeline.from_yaml(text))
+    # Checked here as well as in `fine_tune`, since a file name is allowed here.
     if value not in ("auto", *augment.PRESETS):
         named = ", ".join(map(repr, ["auto", *augment.PRESETS]))
         raise _checks.fail("augment", f"one of {named}, or a .yaml file", value)
@@ -203,6 +207,7 @@ def _estimate(
 
 def _show(args: argparse.Namespace, out: TextIO, done: Any) -> None:
     best = {name: row[done.best_epoch] for name, row in done.history.items()}
+    # A history has NaN where a stage lacks a score.
     scores = {name: value for name, value in best.items() if math.isfinite(value)}
     told = {"run_dir": str(done.run_dir), "best_epoch": done.best_epoch, "why": done.why}
     seconds = sum(stage.seconds for stage in done.stages)

@@ -34,6 +34,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     data = options.load_data(args)
     tl = options.toolkit(args)
     found = tl.tune.learning_curve(
+        # Anew for each training: a model that has learned would spoil the next point.
         lambda: options.build_model(args, data),
         data,
         args.sizes,
@@ -60,5 +61,6 @@ def sizes(text: str) -> list[int]:
     words = text.split(",")
     if not all(word.strip().isdecimal() for word in words):
         rule = "must be whole numbers with commas between, as 50,100,200"
+        # argparse then names the flag before it.
         raise argparse.ArgumentTypeError(f"{rule}, not {text!r}")
     return [int(word) for word in words]

@@ -20,6 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--mode",
         **options.allowing(FIND_LR["mode"], "a ladder is slower and surer", default="sweep"),
     )
+    # The table has the smaller bound; a sweep's own is only told, and checked by `find_lr`.
     steps = f"of each rung of the ladder, or of the sweep, which takes {FEWEST_OF_SWEEP} or more"
     add("--steps", **options.allowing(FIND_LR["steps"], steps))
     coming = "of the stage to come"

@@ -26,6 +26,7 @@ def add_data(
     """Declare the folder and how it is split; left out where `of_run`, that is as in the run."""
     usual = {} if of_run else SPLITTING
     said = {name: f" (default {usual.get(name, 'as in RUN')})" for name in SPLITTING}
+    # None is "left out": what is given explicitly is compared with the run.
     policy, as_run = (None, " (default as in RUN)") if of_run else ("error", "")
     parser.add_argument(
         "data",
@@ -93,6 +94,7 @@ def add_model(parser: argparse.ArgumentParser, *, auto: bool = False) -> None:
 
 def build_model(args: argparse.Namespace, data: Any, *, dry: bool = False) -> Any:
     """The classifier of these options; where `dry` is set its values do not matter."""
+    # Here: the help must not load Keras.
     from tltoolkit.model.classifier import build_classifier
 
     return build_classifier(
@@ -120,6 +122,7 @@ def load_data(args: argparse.Namespace, stored: Mapping[str, Any] | None = None)
 
     path = reading.local(args.data)
     names = ("val", "test", "seed", "on_bad", "duplicates", "groups")
+    # None is left out below, so that `stored`, and then the function's own default, counts.
     given = {name: getattr(args, name) for name in names}
     given["class_names"] = args.class_names and _parts(args.class_names)
     how = dict(stored or {})
@@ -150,12 +153,14 @@ def _table(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _parts(text: str) -> list[str]:
+    # Blanks around a comma are typing, not names.
     return [part.strip() for part in text.split(",")]
 
 
 def toolkit(args: argparse.Namespace) -> Any:
     """tltoolkit, with TensorFlow loaded; the latter's greetings are shown with `-v` only."""
     if not (args.debug or args.verbose):
+        # Only by default: who has set a level wants that one.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         # The level is not yet heeded by what C++ code logs while it is loaded.
         with _without_stderr():
@@ -174,6 +179,7 @@ def toolkit(args: argparse.Namespace) -> Any:
 
 def unfreeze(args: argparse.Namespace) -> str | int:
     """What trains, as `tl.Stage` takes it."""
+    # "3" counts blocks; a block's name never is a number.
     return int(args.unfreeze) if args.unfreeze.isdigit() else str(args.unfreeze)
 
 
@@ -191,6 +197,7 @@ def allowing(
     given = _given(constraint)
     if not told and default is not None:
         told = " (default %(default)s)"
+    # Choices go into argparse's own help and error; a type has to say them itself.
     how = {"choices": given.choices} if isinstance(given, OneOf) else {"type": _Reader(given)}
     return {**how, "default": default, "help": f"{what}: {in_words(given)}{told}"}
 
@@ -221,6 +228,7 @@ class _Reader:
         self.__name__ = self.convert.__name__  # as argparse calls the type in an error
 
     def __call__(self, text: str) -> Any:
+        # Words first, as "auto" beside a number.
         if self.constraint.holds(text):
             return text
         try:
@@ -228,6 +236,7 @@ class _Reader:
         except ValueError:
             if not isinstance(self.constraint, Union):
                 raise  # argparse says that it is no number
+            # So that the error below names the words, too.
             value = text
         if not self.constraint.holds(value):
             rule = in_words(self.constraint)
@@ -237,6 +246,7 @@ class _Reader:
 
 def absolute(path: str) -> str:
     """A local path that means the same from everywhere."""
+    # Not resolved: a link may be meant to point elsewhere later.
     return str(Path(path).absolute())
 
 
@@ -251,5 +261,6 @@ def _without_stderr() -> Iterator[None]:
         yield
     finally:
         os.dup2(kept, 2)
+        # The copies themselves, or each call would leave two open files.
         os.close(kept)
         os.close(nowhere)

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from tltoolkit import _checks
 from tltoolkit.files import claiming, reading, writing
 
 # The exit code where all went well but the images are not all as they should be.
 FLAWED = 3
+# What matplotlib writes without further packages.
 FIGURES = (".png", ".pdf", ".svg")
 
 
@@ -27,6 +29,7 @@ def show(args: argparse.Namespace, out: TextIO, told: dict[str, Any], text: Any)
         from tltoolkit.evaluation.text import plain
 
         said = {"format": f"tltoolkit.{args.command}/1", **plain(told)}
+        # Flushed, so that a result outlives whatever a later file runs into.
         print(json.dumps(said, indent=2, default=repr), file=out, flush=True)
     else:
         print(text, file=out, flush=True)
@@ -43,11 +46,10 @@ def check_plot(args: argparse.Namespace) -> None:
         return
     if Path(args.plot).suffix.lower() not in FIGURES:
         raise ValueError(f"--plot must end in {', '.join(FIGURES)}. Received: {args.plot!r}")
+    # The name first: matplotlib takes its time to load.
     check_file("--plot", args.plot)
-    try:
+    with _checks.extra("--plot needs matplotlib", "report"):
         import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError("--plot needs matplotlib: pip install 'tltoolkit[report]'") from error
 
 
 def draw(args: argparse.Namespace, plot: Callable[[], Any]) -> None:
@@ -92,6 +94,7 @@ def check_run(path: str, resume: bool | str) -> None:
 def _named(flag: str) -> Iterator[None]:
     try:
         yield
+    # As a ValueError: a wrong flag is wrong input, exit code 2, not a failure.
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ValueError(f"{flag}: {said}") from error

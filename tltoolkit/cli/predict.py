@@ -46,16 +46,19 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print a row for each image, as soon as it is known."""
     outputs.check_file("--output", args.output)
     skipped: Counter[str] = Counter()
+    # All names before the model is loaded: a misspelt one is told at once.
     found = listed(args.images, skipped)
     tl = options.toolkit(args)
     from tltoolkit.cli import rows
 
     predictor = tl.load(args.run_dir)
+    # A preset is made for one size, that of the classifier.
     size = predictor.model.input_shape[1]
     answers = predictor.stream(
         [path for path, _ in found],
         min_confidence=args.min_confidence,
         batch_size=args.batch_size,
+        # One view is the plain image: a random pipeline is refused with it.
         pipeline=tl.augment.preset(args.augment, size) if args.views != 1 else None,
         views=args.views,
     )
@@ -63,10 +66,12 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     with _file(args.output, out) as file:
         write = rows.writer(file, predictor.class_names, args.json, args.probabilities)
         for (path, named), answer in zip(found, _shown(answers, len(found)), strict=True):
+            # What was named itself is an image to whoever named it, and gets a row.
             if not named and rows.is_bad(answer) and not _like_image(path):
                 skipped["no image"] += 1
                 continue
             bad += write(path, answer)
+            # For whoever follows the output, and for what there is after a crash.
             file.flush()
     return _summary(bad, len(found) - skipped["no image"], skipped)
 
@@ -103,7 +108,9 @@ def _files_of(name: str, skipped: Counter[str]) -> list[tuple[str, bool]]:
 
     path = reading.local(name)
     if path.is_dir():
+        # Sorted, as file systems list in any order.
         found = sorted(walk.files(str(path), skipped))
+    # A file may have such signs in its name; it comes before the pattern.
     elif any(sign in name for sign in "*?[") and not path.exists():
         import glob
 

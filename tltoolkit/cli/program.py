@@ -41,6 +41,7 @@ COMMANDS: dict[str, Any] = {
 }
 # From 130 on as shells have it, 128 and the signal's number: SIGINT, SIGTERM, SIGPIPE.
 FAILURE, BAD_INPUT, INTERRUPTED, TERMINATED, CLOSED = 1, 2, 130, 143, 141
+# What the API raises for arguments and files; all else is a failure of the program or machine.
 _WRONG_INPUT = (
     ValueError,
     TypeError,
@@ -78,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(words)
+    # Out here: the message of an error may meet the closed pipe, too.
     except BrokenPipeError:
         _close_broken()
         return CLOSED
@@ -87,6 +89,7 @@ def _run(words: list[str]) -> int:
     flags: dict[str, str] = {}
     try:
         with _terminated(), _warnings_in_one_line(flags):
+            # Within, as reading settings can fail like any command.
             args = parse(words)
             flags |= wording.flags_of(parsers()[1][args.command])
             out = sys.stdout
@@ -98,12 +101,14 @@ def _run(words: list[str]) -> int:
             return code
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else FAILURE
+    # An OSError, and so an Exception, whose message nobody could read.
     except BrokenPipeError:
         raise
     except KeyboardInterrupt:
         print("tltoolkit: interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
+        # By the words: parsing may be what failed.
         if "--debug" in words:
             traceback.print_exc()
         print(f"tltoolkit: error: {_said(error, flags)}", file=sys.stderr)
@@ -124,6 +129,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     if not values:
         return args
     own.set_defaults(**values)
+    # Parsed again: only now flags count over the new defaults.
     return parser.parse_args(words)
 
 
@@ -133,6 +139,7 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
         prog="tltoolkit",
         description="Fine-tune pretrained image classifiers.",
         epilog=EPILOG,
+        # A short form would come to mean another flag as flags are added.
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -169,6 +176,7 @@ def _apart(quiet: bool) -> Iterator[None]:
             yield
         return
     with (
+        # Standard output alone is dropped: warnings and errors are on the other stream.
         open(os.devnull, "w") as nowhere,
         contextlib.redirect_stdout(nowhere),
         # Progress bars are shown on terminals alone.
@@ -197,6 +205,7 @@ def _close_broken() -> None:
             stream.flush()
         except BrokenPipeError:
             nowhere = os.open(os.devnull, os.O_WRONLY)
+            # In place of the pipe, below Python's buffer, which is flushed at exit once more.
             os.dup2(nowhere, stream.fileno())
             os.close(nowhere)
 
@@ -209,6 +218,7 @@ def _terminated() -> Iterator[None]:
         return
 
     def leave(number: int, frame: Any) -> NoReturn:
+        # By default SIGTERM ends the process without any `finally`.
         raise SystemExit(TERMINATED)
 
     before = signal.signal(signal.SIGTERM, leave)
@@ -230,6 +240,7 @@ def _warnings_in_one_line(flags: dict[str, str]) -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
+        # The toolkit's own are UserWarnings; those of libraries stay in Python's form.
         if issubclass(category, UserWarning):
             said = wording.reworded(str(message), flags)
             print(f"tltoolkit: warning: {said}", file=sys.stderr)
@@ -237,6 +248,7 @@ def _warnings_in_one_line(flags: dict[str, str]) -> Iterator[None]:
             others(message, category, filename, lineno, file, line)
 
     with warnings.catch_warnings():
+        # Once for each place: a warning in a loop would fill the screen.
         warnings.simplefilter("default", UserWarning)
         warnings.showwarning = show
         yield

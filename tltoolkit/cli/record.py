@@ -11,6 +11,7 @@ from typing import Any
 from tltoolkit.files import claiming, reading
 from tltoolkit.files.claiming import COMMAND
 
+# So that a later version can tell a record of another form.
 FORMAT = 1
 
 
@@ -41,12 +42,15 @@ def read(run_dir: str) -> dict[str, Any]:
 
 def fingerprint(data: Any, root: str) -> str:
     """SHA-256 over path below `root`, size and label of every image, whatever its split."""
+    # Paths below it, so that the folder may be moved and copied.
     folder = root if os.path.isdir(root) else os.path.dirname(root)
+    # In an order of its own, since that of splits depends on the seed.
     rows = sorted(
         f"{os.path.relpath(path, folder)!r} {split.source.size(index)} {split.label_text(i)!r}"
         for split in data.splits.values()
         for i, (path, index) in enumerate(zip(split.paths, split.indices.tolist(), strict=True))
     )
+    # By sizes and not by contents, to read which takes about as long as a pass over the images.
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 

@@ -22,17 +22,20 @@ def writer(
     """A function that writes the row of a path and its answer, and tells whether it was bad."""
     if as_json:
         return lambda path, answer: _json_row(file, path, answer)
+    # By default "\r\n", of which line tools on Unix count the first to the last cell.
     table = csv.writer(file, lineterminator="\n")
     shown = tuple(class_names) if probabilities else ()
     table.writerow([*COLUMNS, *(_cell(f"probability of {name}") for name in shown)])
 
     def write(path: str, answer: Answer) -> bool:
+        # A name that is not valid text cannot be written as it is.
         image = _cell(printable(path))
         if isinstance(answer, BadImage):
             table.writerow([image, "", "", "", _cell(answer.reason), *[""] * len(shown)])
             return True
         values = [f"{answer.probabilities[name]:.6g}" for name in shown]
         label = answer.label if isinstance(answer.label, str) else "|".join(answer.label)
+        # The six digits that float32 holds for certain.
         sure = f"{answer.probability:.6g}"
         table.writerow([image, _cell(label), sure, int(answer.abstained), "", *values])
         return False

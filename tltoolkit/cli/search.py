@@ -54,6 +54,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         "trials": json.loads(found.trials.to_json(orient="records")),
     }
     outputs.show(args, out, told, found)
+    # After the result is printed.
     if args.write_plan:
         writing.text(reading.local(args.write_plan), found.plan.to_yaml())
     return 0
@@ -63,6 +64,7 @@ def _values(value: Any) -> Any:
     """What YAML says of a setting, as `tl.tune.search` takes it."""
     if not isinstance(value, dict):
         return value
+    # A misspelt key would otherwise make another range in silence.
     if not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
         raise ValueError(f"a range in the space must have low, high and log, not {list(value)}")
     return (value["low"], value["high"], *["log"] * bool(value.get("log")))

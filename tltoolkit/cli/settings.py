@@ -54,6 +54,7 @@ def as_defaults(
 
 def _as_default(name: str, value: Any, action: argparse.Action, source: str) -> Any:
     flag = isinstance(action, argparse.BooleanOptionalAction)
+    # null means left out, where that is what left out is.
     if value is None and action.default is None:
         return None
     if flag and isinstance(value, bool):
@@ -67,6 +68,7 @@ def _as_default(name: str, value: Any, action: argparse.Action, source: str) -> 
     if action.choices is not None and str(value) not in action.choices:
         listed = ", ".join(map(str, action.choices))
         raise FileError(f"{source}: `{name}` must be one of {listed}, not {value!r}")
+    # As text, which the parser converts and checks as that of a flag.
     return str(value)
 
 
@@ -77,6 +79,7 @@ def of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> dict[str, A
 
 def text_of(value: str | None) -> str | None:
     """The YAML text that a setting gives or, by its suffix, names as a file; None for a name."""
+    # A text of more than one line is the file's content, as command.json holds it.
     if value is None or "\n" in value:
         return value
     if Path(value).suffix in (".yaml", ".yml"):
@@ -104,6 +107,7 @@ def plan_of(value: str, **wanted: Any) -> Any:
     make = ready.PLANS.get(value)
     known = inspect.signature(make).parameters if make else {}
     for name in wanted:
+        # Said here, as the plan's function would raise a TypeError in words of Python.
         if name not in known:
             shown = "of a file" if text else repr(value)
             raise ValueError(f"--{name.replace('_', '-')} says nothing to the plan {shown}")

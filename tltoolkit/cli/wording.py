@@ -25,12 +25,14 @@ def flags_of(parser: argparse.ArgumentParser) -> dict[str, str]:
     """Parameter -> what a user of this command writes for it."""
     flags = {a.dest: a.option_strings[-1] for a in parser._actions if a.option_strings}
     operands = {a.dest: str(a.metavar) for a in parser._actions if not a.option_strings}
+    # The command's own last: where it has a flag of this name, that is meant.
     return {**OPERANDS, **operands, **flags}
 
 
 def reworded(text: str, flags: dict[str, str]) -> str:
     """An error of the Python interface as the command line says it."""
-    known = "|".join(sorted(map(re.escape, flags), key=len, reverse=True))
+    known = "|".join(map(re.escape, flags))
+    # Before backquotes are replaced: the name of the argument was said already.
     text = re.sub(rf"Received: (?:{known})=", "Received: ", text)
     text = re.sub(rf"`({known})=?`", lambda m: flags[m[1]], text)
     # As in "pass duplicates='drop'".

@@ -52,7 +52,7 @@ def from_arrays(
         TypeError: an image is not a uint8 array.
         ValueError: wrong shapes, labels or names, NaN, or a class with fewer than two images.
     """
-    check_arguments(FROM_ARRAYS, locals())
+    splitting = check_arguments(FROM_ARRAYS, locals())
     _check_images(images)
     rule = "a sequence of names in the order of the class numbers"
     # A text is a sequence too, of its letters, and a set has no order to number classes by.
@@ -66,11 +66,7 @@ def from_arrays(
         numbers,
         names,
         np.zeros(len(images), np.int64),
-        val=val,
-        test=test,
-        seed=seed,
-        on_bad="error",  # arrays were checked above: none is bad
-        duplicates=duplicates,
+        **splitting,
         groups=of_values(groups, [f"images[{i}]" for i in range(len(images))]),
     )
 

@@ -16,6 +16,7 @@ from tltoolkit.data.images import ImageData
 from tltoolkit.data.sources import Source
 from tltoolkit.data.split import SPLITS, Split
 from tltoolkit.data.stratify import Labels
+from tltoolkit.data.terms import POLICIES, SPLITTING
 
 # Other names that folders, tables and data sets use for the three splits; case does not matter.
 SPLIT_NAMES = {
@@ -33,12 +34,17 @@ SPLIT_NAMES = {
 }
 
 
-def check_arguments(table: _checks.Table, given: Mapping[str, Any]) -> None:
-    """Raise ValueError or TypeError unless the arguments of a source are as its table says."""
+def check_arguments(table: _checks.Table, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those arguments of a source that `assemble` takes as they are.
+
+    Raises:
+        ValueError, TypeError: One that is not as the table of the source says.
+    """
     _checks.arguments(table, given)
     val, test = given["val"], given["test"]
     if val + test >= 1:
         raise _checks.fail("val + test", "less than 1", val + test)
+    return {name: given[name] for name in (*SPLITTING, *POLICIES) if name in given}
 
 
 def class_order(names: set[str]) -> tuple[str, ...]:
@@ -139,8 +145,8 @@ def assemble(
     val: float,
     test: float,
     seed: int,
-    on_bad: str,
     duplicates: str,
+    on_bad: str = "error",
     skipped: Mapping[str, int] | None = None,
     order_stated: bool = True,
     groups: NDArray[np.str_] | None = None,

@@ -6,6 +6,7 @@ from itertools import chain
 
 import numpy as np
 
+from tltoolkit import _checks
 from tltoolkit.data import suspects
 from tltoolkit.data.duplicates import (
     Group,
@@ -196,9 +197,5 @@ def _spread(values: list[float]) -> tuple[float, ...]:
 
 
 def _need_imagehash() -> None:
-    try:
+    with _checks.extra("near duplicates need imagehash", "audit"):
         import imagehash  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "near duplicates need imagehash: pip install 'tltoolkit[audit]'"
-        ) from error

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tltoolkit.data import listing
+from tltoolkit._checks import listed
 from tltoolkit.data.digests import digests, same_content
 from tltoolkit.data.groups import as_bytes
 from tltoolkit.data.parallel import each
@@ -170,7 +170,7 @@ def _warn_of_missing(
     missing = [name for label, name in enumerate(class_names) if label not in present]
     if not missing and held.any():
         return
-    what = f"no image of {listing.row(missing)}" if held.any() else "no image"
+    what = f"no image of {listed(missing)}" if held.any() else "no image"
     warnings.warn(
         f"{what} came into the {split} split (`{split}`={share:g} of the images, each by the hash "
         "of its content or group): take a larger share, another seed, or tl.cross_validate",

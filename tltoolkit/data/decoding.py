@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 from tltoolkit import _checks
 from tltoolkit.data import kinds
 from tltoolkit.data.modes import to_rgb
+from tltoolkit.data.terms import DECODE
 
 # 150 MB as RGB, and every thread decodes one at a time. A file of 17 kB can hold 144 megapixels.
 MAX_PIXELS = 50_000_000
@@ -61,9 +62,7 @@ def decode(
     Raises:
         ImageError: the image cannot be read; it names the image and the reason.
     """
-    _checks.integer("max_pixels", max_pixels, 1)
-    if side is not None:
-        _checks.integer("side", side, 1)
+    _checks.arguments(DECODE, locals())
     _checks.instance("image", image, (str, os.PathLike, bytes), "a path or bytes")
     if isinstance(image, bytes):
         return _decode(io.BytesIO(image), len(image), name or "image bytes", max_pixels, side)

@@ -88,7 +88,7 @@ def from_directory(
             class in val or test that train lacks, an image without group, a single group, one in
             several of the folders train, val and test, or a wrong argument.
     """
-    check_arguments(FROM_DIRECTORY, locals())
+    splitting = check_arguments(FROM_DIRECTORY, locals())
     order = stated(class_names)
     top = os.path.abspath(os.fspath(root))
     if not os.path.isdir(top):
@@ -111,11 +111,7 @@ def from_directory(
         used_names,
         split_numbers,
         order_stated=order is not None,
-        val=val,
-        test=test,
-        seed=seed,
-        on_bad=on_bad,
-        duplicates=duplicates,
+        **splitting,
         skipped=skipped,
         groups=by_path(groups, [image.key for image in found]),
     )

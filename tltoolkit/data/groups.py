@@ -103,7 +103,7 @@ def _named(groups: Any, keys: Sequence[Any], names: Sequence[str]) -> Keys:
     if without:
         raise ValueError(
             f"`groups` gives no group to {len(without)} of {len(names)} images: "
-            f"{listing.row(without)}. Received: groups={groups!r}"
+            f"{_checks.listed(without)}. Received: groups={groups!r}"
         )
     return np.array(texts, np.str_)
 

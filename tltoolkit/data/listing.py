@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 # A screen of lines; all that a folder of thousands has to say would push the advice out of sight.
 _LINES = 50
-# Names or numbers that are still read in running text.
-_WORDS = 20
 
 
 def lines(items: Sequence[str], hint: str = "") -> str:
@@ -14,9 +12,3 @@ def lines(items: Sequence[str], hint: str = "") -> str:
     if len(items) > _LINES:
         shown.append(f"  and {len(items) - _LINES} more{hint}")
     return "\n".join(shown)
-
-
-def row(items: Sequence[object]) -> str:
-    """The first items in one line."""
-    more = f" and {len(items) - _WORDS} more" if len(items) > _WORDS else ""
-    return ", ".join(map(str, items[:_WORDS])) + more

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltoolkit.data.decoding import decode, jpeg_shape
+from tltoolkit.data.sources import Source
 from tltoolkit.data.spool import Part, Spool
 
 
@@ -109,7 +110,7 @@ def _parquet_records(path: str) -> Iterator[bytes]:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-class Records:
+class Records(Source):
     """Encoded images inside tf.train.Example records.
 
     Args:
@@ -147,10 +148,6 @@ class Records:
         """Height and width of a whole JPEG; None for another image."""
         return jpeg_shape(self._encoded(index))
 
-    def path(self, index: int) -> None:
-        """Records have no file of their own."""
-        return None
-
     def name(self, index: int) -> str:
         """The split of the data set and the number of the record in it: "train[7]"."""
         split, number = self._places[index]
@@ -159,10 +156,6 @@ class Records:
     def size(self, index: int) -> int:
         """Bytes of the encoded image."""
         return int(self._sizes[index])
-
-    def stamp(self, index: int) -> None:
-        """Verdicts on records are not remembered."""
-        return None
 
     def digest(self, index: int) -> str:
         """SHA-256 of the encoded image."""

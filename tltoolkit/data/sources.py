@@ -26,6 +26,7 @@ class Source(Protocol):
 
     def path(self, index: int) -> str | None:
         """The image's file, if it has one of its own."""
+        return None
 
     def name(self, index: int) -> str:
         """What to call the image in an error or a report."""
@@ -34,7 +35,11 @@ class Source(Protocol):
         """Bytes of content, cheaply; None if it cannot be read."""
 
     def stamp(self, index: int) -> list[int] | None:
-        """What changes when the image's file or its verdict changes; None if nothing tells."""
+        """What changes when the image's file or its verdict changes; None if nothing tells.
+
+        Where it is None, verdicts on the image are not remembered.
+        """
+        return None
 
     def digest(self, index: int) -> str:
         """SHA-256 of the content, in hexadecimal. Raises OSError if it cannot be read."""
@@ -87,7 +92,7 @@ class Files:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Arrays:
+class Arrays(Source):
     """Images in memory, each (H, W, 3), (H, W, 1) or (H, W) uint8."""
 
     def __init__(self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> None:
@@ -100,10 +105,6 @@ class Arrays:
         """The image as (H, W, 3) uint8 RGB."""
         return as_rgb(self._images[index])
 
-    def path(self, index: int) -> None:
-        """Arrays have no file."""
-        return None
-
     def name(self, index: int) -> str:
         """The place in `images`."""
         return f"images[{index}]"
@@ -111,10 +112,6 @@ class Arrays:
     def size(self, index: int) -> int:
         """Bytes of the array."""
         return int(self._images[index].nbytes)
-
-    def stamp(self, index: int) -> None:
-        """Verdicts on arrays are not remembered."""
-        return None
 
     def digest(self, index: int) -> str:
         """SHA-256 of shape and pixels."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tltoolkit import _checks
 from tltoolkit.data.decoding import decode, jpeg_shape
-from tltoolkit.data.sources import as_rgb, pixel_digest
+from tltoolkit.data.sources import Source, as_rgb, pixel_digest
 
 # Larger than most data sets of photographs, smaller than most disks.
 SPOOL_GB = 20.0
@@ -117,7 +117,7 @@ class Part:
         return self.spool.read(self.start + index)
 
 
-class SpooledImages:
+class SpooledImages(Source):
     """Images in a spool: files as they came, or bare pixels.
 
     Args:
@@ -150,10 +150,6 @@ class SpooledImages:
         """Height and width of a whole JPEG; None for another image and for pixels."""
         return None if self._shapes[index].any() else jpeg_shape(self._spool.read(index))
 
-    def path(self, index: int) -> None:
-        """The images of a stream have no file of their own."""
-        return None
-
     def name(self, index: int) -> str:
         """The place in the stream, counted from 0."""
         return f"example {index} of the stream"
@@ -161,10 +157,6 @@ class SpooledImages:
     def size(self, index: int) -> int:
         """Bytes of the file or of the pixels."""
         return self._spool.size(index)
-
-    def stamp(self, index: int) -> None:
-        """Verdicts on the images of a stream are not remembered."""
-        return None
 
     def digest(self, index: int) -> str:
         """SHA-256 of the file, or of shape and pixels as of arrays."""

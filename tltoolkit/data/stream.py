@@ -79,7 +79,7 @@ def from_stream(
             not fit `spool_gb`; labels or names as in `from_arrays`.
         OSError: the disk is full.
     """
-    check_arguments(FROM_STREAM, locals())
+    splitting = check_arguments(FROM_STREAM, locals())
     _check_stream(examples)
     labels = _Labels(class_names, multi_label)
     belongs: list[Any] = []
@@ -101,11 +101,7 @@ def from_stream(
         class_numbers,
         names,
         np.zeros(len(spool), np.int64),
-        val=val,
-        test=test,
-        seed=seed,
-        on_bad=on_bad,
-        duplicates=duplicates,
+        **splitting,
         groups=of_values(belongs or None, [f"examples[{i}]" for i in range(len(spool))]),
     )
 

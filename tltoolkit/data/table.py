@@ -97,7 +97,7 @@ def from_table(
         ValueError: a missing file, column, image or label, an unknown split, each with its row;
             two columns of one name; a class with fewer than two images; or a wrong argument.
     """
-    check_arguments(FROM_TABLE, locals())
+    splitting = check_arguments(FROM_TABLE, locals())
     order = stated(class_names)
     if separator is not None and not (isinstance(separator, str) and separator):
         raise _checks.fail("separator", "text, or None", separator)
@@ -123,11 +123,7 @@ def from_table(
         used_names,
         split_numbers,
         order_stated=order is not None,
-        val=val,
-        test=test,
-        seed=seed,
-        on_bad=on_bad,
-        duplicates=duplicates,
+        **splitting,
         groups=_groups(frame, groups, paths, folder),
     )
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tltoolkit.data import listing
+from tltoolkit._checks import listed
 from tltoolkit.data.assemble import tidy
 
 # What tables hold in columns that say yes or no; case does not matter.
@@ -96,7 +96,7 @@ def check_filled(argument: str, column: str, cells: Sequence[Any], advice: str =
     if empty:
         raise ValueError(
             f"no {argument} in column {column!r} of {len(empty)} rows (1 is the first below the "
-            f"header): {listing.row(empty)}{advice}"
+            f"header): {listed(empty)}{advice}"
         )
 
 
@@ -132,6 +132,6 @@ def _checked(column: str, names: Names, multi_label: bool) -> Names:
         if several:
             raise ValueError(
                 f"several labels in column {column!r} of {len(several)} rows (1 is the first below "
-                f"the header): {listing.row(several)}; multi_label=True takes them"
+                f"the header): {listed(several)}; multi_label=True takes them"
             )
     return names

@@ -2,7 +2,7 @@
 
 import os
 
-from tltoolkit._checks import Instance, Integer, Number, OneOf, Table
+from tltoolkit._checks import SWITCH, Instance, Integer, Number, OneOf, Table
 
 ON_BAD = ("error", "skip")
 DUPLICATES = ("error", "drop", "allow")
@@ -18,6 +18,7 @@ _FILES: Table = {**SPLITTING, **POLICIES, "max_pixels": Integer(1)}
 _SPOOL: Table = {"spool_gb": Number(above=0)}
 _UNKNOWN = OneOf(None, True, False)
 
+DECODE: Table = {"max_pixels": _FILES["max_pixels"], "side": Integer(1) | None}
 FROM_DIRECTORY: Table = {**_FILES, "root": Instance((str, os.PathLike), "a path")}
 FROM_TABLE: Table = {
     **_FILES,
@@ -32,4 +33,4 @@ FROM_ARRAYS: Table = {
     "multi_label": _UNKNOWN,
 }
 FROM_STREAM: Table = {**_FILES, **_SPOOL, "multi_label": _UNKNOWN}
-FROM_TFDS: Table = {**_FILES, **_SPOOL, "download": OneOf(True, False)}
+FROM_TFDS: Table = {**_FILES, **_SPOOL, "download": SWITCH}

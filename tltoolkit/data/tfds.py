@@ -67,7 +67,7 @@ def from_tfds(
             or 16-bit image and classes, or a wrong argument.
         ImportError: the package that reads the file format is missing.
     """
-    check_arguments(FROM_TFDS, locals())
+    splitting = check_arguments(FROM_TFDS, locals())
     builder = _builder(name_or_builder, data_dir, download)
     image, label = _features(builder, image, label)
     class_names, multi_label = _classes(builder, label)
@@ -93,11 +93,7 @@ def from_tfds(
         labels,
         used_names,
         split_numbers,
-        val=val,
-        test=test,
-        seed=seed,
-        on_bad=on_bad,
-        duplicates=duplicates,
+        **splitting,
         skipped=skipped,
     )
 

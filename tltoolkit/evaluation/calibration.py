@@ -1,12 +1,12 @@
 """Whether a stated 90 % is right 90 % of the time, and what it gains to answer only when sure."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from tltoolkit._checks import integer, number
+from tltoolkit._checks import Checked, Number, Table, integer, number
 from tltoolkit.evaluation.counts import ratio
 from tltoolkit.evaluation.inputs import FloatArray, IntArray
 from tltoolkit.evaluation.scores import counts_by_threshold
@@ -94,6 +94,7 @@ class CoverageCurve:
             ValueError: if no confidence reaches it.
         """
         number("accuracy", accuracy, 0, 1)
+        # Accuracy need not fall as coverage grows: any place may reach it.
         reached = np.flatnonzero(self.accuracy >= accuracy)
         if not len(self.accuracy):
             raise ValueError("no row is left to choose a confidence by")
@@ -113,7 +114,7 @@ class CoverageCurve:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Abstention:
+class Abstention(Checked):
     """Answer only from this confidence upwards.
 
     Attributes:
@@ -122,12 +123,10 @@ class Abstention:
         accuracy: share of those answers that is right.
     """
 
+    table: ClassVar[Table] = {"threshold": Number(0, 1)}
     threshold: float
     coverage: float
     accuracy: float
-
-    def __post_init__(self) -> None:
-        number("threshold", self.threshold, 0, 1)
 
     def abstains(self, confidence: FloatArray) -> npt.NDArray[np.bool_]:
         """(N,) True where the confidence is too low to answer."""

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tltoolkit._checks import integer, number, one_of
+from tltoolkit._checks import Table, arguments
 from tltoolkit.evaluation.inputs import FloatArray, chunks
 from tltoolkit.evaluation.intervals import (
     COUNT_FIGURES,
-    FIGURES,
+    DRAWN,
+    INTERVAL,
     ROW_FIGURES,
     Bootstrap,
     draw_counts,
@@ -20,6 +21,8 @@ from tltoolkit.evaluation.intervals import (
 )
 from tltoolkit.evaluation.notes import FEW_ROWS
 from tltoolkit.evaluation.report import Report
+
+COMPARE: Table = {"metric": INTERVAL["name"], **DRAWN}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +93,7 @@ def compare(
     Raises:
         ValueError: if the labels differ or the figure is unknown.
     """
-    one_of("metric", metric, FIGURES)
-    number("level", level, above=0, below=1)
-    integer("draws", draws, 1)
+    arguments(COMPARE, locals())
     if report_a.class_names != report_b.class_names:
         raise ValueError("`report_a` and `report_b` must have the same class names")
     if not _same_answered(report_a, report_b):
@@ -106,9 +107,11 @@ def compare(
         raise ValueError("`report_a` and `report_b` must have rows: all were left unanswered")
     a, b = float(getattr(report_a, metric)), float(getattr(report_b, metric))
     differences = _bootstrap_differences(report_a, report_b, metric, draws, seed)
+    # Draws without a class leave some figures undefined.
     defined = differences[~np.isnan(differences)]
     ends = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(defined, ends) if len(defined) else (np.nan, np.nan)
+    # Exact and instant; a permutation test would only come near it.
     if metric == "accuracy":
         test, p_value = "McNemar's exact test", mcnemar(report_a.rows.right, report_b.rows.right)
     else:
@@ -180,6 +183,7 @@ def _swapped_means(
     a: Report, b: Report, metric: str, draws: int, rng: np.random.Generator
 ) -> FloatArray:
     per_row = row_values(b, metric) - row_values(a, metric)
+    # Swapping a row's answers turns the sign of its difference, and no more.
     signs = (
         rng.choice((-1.0, 1.0), (part.stop - part.start, len(per_row)))
         for part in chunks(draws, len(per_row))

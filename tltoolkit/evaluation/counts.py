@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from tltoolkit._checks import fail
+from tltoolkit._checks import fail, number
 from tltoolkit.evaluation.inputs import FloatArray, IntArray, check_integer_labels, refuse_one_hot
 
 
@@ -68,6 +68,7 @@ class Counts:
 
     def fbeta(self, beta: float = 1.0) -> FloatArray:
         """F-beta, 0..1: recall counts `beta` times as much as precision."""
+        number("beta", beta, 0)
         # From counts: an undefined precision would make a NaN of what is 0 where nothing was found.
         weighted = beta**2 * self.support + self.predicted
         return ratio((1 + beta**2) * self.true_positives, weighted)

@@ -5,16 +5,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tltoolkit._checks import fail
+from tltoolkit._checks import fail, listed
 from tltoolkit.evaluation.decision import Decides
 from tltoolkit.evaluation.results import Image, Results
 
-_SHOWN = 5  # names in a sentence: with a thousand classes it must stay one
+SHOWN = 5  # names in a sentence: with a thousand classes it must stay one
 _R = TypeVar("_R", bound=Results)  # a report comes out as what it went in
 
 
 def decided(report: _R, decision: Decides) -> _R:
     """The report of the answers that a decision gives to the rows of a raw report."""
+    # A second decision would not see the rows that the first left out.
     if report.raw is not None:
         rule = "given to the raw report, `report.raw`: this one has been decided already"
         raise fail("decision", rule, decision)
@@ -57,7 +58,7 @@ def words(report: Results) -> tuple[str, ...]:
     unanswered = (report.raw.support > 0) & (report.support == 0)
     # Where nothing is answered, the sentence before says so of all classes.
     names = [report.class_names[c] for c in np.flatnonzero(unanswered)] if n else []
-    shown = ", ".join(names[:_SHOWN]) + " ..." * (len(names) > _SHOWN)
+    shown = ", ".join(names[:SHOWN]) + " ..." * (len(names) > SHOWN)
     none = (f"Not one image answered: {shown}.",)
     return (f"Decided by {rule_text(report)}.", said, *(none if names else ()))
 
@@ -70,19 +71,13 @@ def rule_text(report: Results) -> str:
         parts.append(f"temperature {told['temperature']['value']:.4g}")
     if told.get("prior"):
         shares = zip(report.class_names, told["prior"]["wanted"], strict=True)
-        texts = listed([f"{name} {share:.3g}" for name, share in shares])
+        texts = listed([f"{name} {share:.3g}" for name, share in shares], SHOWN)
         parts.append(f"class shares ({texts})")
     if told.get("thresholds"):
         values = zip(report.class_names, told["thresholds"]["values"], strict=True)
-        texts = listed([f"{name} {value:.3g}" for name, value in values])
+        texts = listed([f"{name} {value:.3g}" for name, value in values], SHOWN)
         parts.append(f"thresholds ({texts})")
     if told.get("abstention"):
         parts.append(f"abstention below {told['abstention']['threshold']:.4g}")
     usual = "0.5 for each class" if report.multi_label else "the highest probability"
     return ", ".join(parts) or usual
-
-
-def listed(items: list[str]) -> str:
-    """The first few of some texts, and how many more there are."""
-    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + more

@@ -70,6 +70,7 @@ class Decision:
             labels = self.thresholds.decide(prob)
         else:
             labels = given_labels(prob, self.multi_label)
+        # Of the label given, which thresholds may have made a less probable one.
         confidence = label_confidence(prob, labels)
         if self.abstention is None:
             abstained = np.zeros(len(prob), bool)

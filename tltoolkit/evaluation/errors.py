@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tltoolkit._checks import integer
+from tltoolkit._checks import extra, integer
 from tltoolkit.evaluation.inputs import FloatArray, IntArray
 from tltoolkit.evaluation.results import Results
 
@@ -134,12 +134,8 @@ def count_label_issues(report: Results) -> int:
     Raises:
         ImportError: without cleanlab.
     """
-    try:
+    with extra("counting label issues needs cleanlab", "cleanlab"):
         from cleanlab.count import num_label_issues
-    except ImportError as error:
-        raise ImportError(
-            "counting label issues needs cleanlab: pip install 'tltoolkit[cleanlab]'"
-        ) from error
     if report.multi_label:
         raise ValueError("counting label issues needs one label per row, not multi-label")
     return int(num_label_issues(labels=report.labels, pred_probs=report.probabilities))

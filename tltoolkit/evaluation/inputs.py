@@ -49,9 +49,11 @@ def check_predictions(
         prob = _two_columns(prob)
     elif prob.ndim == 1:
         raise fail("y_prob", "of shape (N, C) for multi-label", prob.shape)
+    # One pass for range and sums: the array may be larger than any cache.
     row_sums = _check_range(prob)
     if several:
         _check_indicators(labels, prob, one_hot_like=multi_label is None, row_sums=row_sums)
+        # An eighth of the room of int64.
         return labels.astype(np.uint8), prob, True
     _check_row_sums(row_sums)
     return check_integer_labels(labels, prob.shape[1]), prob, False

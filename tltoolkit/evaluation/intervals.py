@@ -14,7 +14,7 @@ from itertools import repeat
 import numpy as np
 import numpy.typing as npt
 
-from tltoolkit._checks import one_of
+from tltoolkit._checks import Integer, Number, OneOf, Table
 from tltoolkit.evaluation.calibration import N_BINS, bin_numbers
 from tltoolkit.evaluation.counts import Counts, mean_of_defined, ratio
 from tltoolkit.evaluation.figures import ONE_LABEL_ONLY, Figures
@@ -39,6 +39,8 @@ RANKING_FIGURES = ("roc_auc_macro", "average_precision_macro")
 # Sums by bin, and the bin of a row is the same in every draw.
 CALIBRATION_FIGURES = ("ece", "mce")
 FIGURES = tuple(dict.fromkeys(COUNT_FIGURES + ROW_FIGURES + RANKING_FIGURES + CALIBRATION_FIGURES))
+DRAWN: Table = {"level": Number(above=0, below=1), "draws": Integer(1), "seed": Integer(0)}
+INTERVAL: Table = {"name": OneOf(*FIGURES), **DRAWN}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,7 +57,6 @@ class Bootstrap:
 
     def values(self, name: str) -> FloatArray:
         """(draws,) values of a scalar; NaN in the draws that leave it undefined."""
-        one_of("name", name, FIGURES)
         if not len(self.report.labels):
             return np.full(self.draws, np.nan)
         if self.report.multi_label and name in ONE_LABEL_ONLY:
@@ -230,6 +231,7 @@ class _RankedClass:
     def of(cls, is_positive: npt.NDArray[np.bool_], score: FloatArray) -> "_RankedClass":
         order = np.argsort(-score, kind="stable").astype(np.int32)
         positives = order[is_positive[order]]
+        # Negated, as `searchsorted` wants rising values.
         falling, of_positives = -score[order], -score[positives]
         last = np.flatnonzero(np.diff(of_positives, append=np.inf) != 0)
         return cls(

@@ -3,7 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from tltoolkit.evaluation.decided import listed, words
+from tltoolkit._checks import listed
+from tltoolkit.evaluation.decided import SHOWN, words
 from tltoolkit.evaluation.figures import AVERAGED, ONE_LABEL_ONLY
 from tltoolkit.evaluation.intervals import FIGURES
 from tltoolkit.evaluation.results import Results
@@ -55,6 +56,7 @@ def _of_class(report: Results, c: int) -> dict[str, str]:
         # F1 is 0 where only one of the two is missing.
         if report.counts.predicted[c] == 0:
             reasons["f1"] = reasons["recall"] + " and was never predicted"
+    # No other class is left to be told apart from.
     if report.support[c] == len(report.labels):
         reasons["specificity"] = reasons["roc_auc"] = "every image is of the class"
     return reasons
@@ -81,4 +83,4 @@ def notes(report: Results) -> tuple[str, ...]:
 
 
 def _names(report: Results, chosen: npt.NDArray[np.bool_]) -> str:
-    return listed([report.class_names[c] for c in np.flatnonzero(chosen)])
+    return listed([report.class_names[c] for c in np.flatnonzero(chosen)], SHOWN)

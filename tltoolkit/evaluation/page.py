@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tltoolkit import _checks
 from tltoolkit.evaluation.page_data import page_data
 from tltoolkit.evaluation.results import Results
 from tltoolkit.evaluation.text import is_report, plain
@@ -44,11 +45,9 @@ def has_page(page: bool | None) -> bool:
     """
     if not page:
         return page is None and find_spec("plotly") is not None
-    try:
+    with _checks.extra("report pages need plotly", "report"):
         # Imported, not only found: a broken one fails before any figure is computed.
         import plotly.offline  # noqa: F401
-    except ImportError as error:
-        raise ImportError("report pages need plotly: pip install 'tltoolkit[report]'") from error
     return True
 
 

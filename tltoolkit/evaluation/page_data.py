@@ -29,6 +29,7 @@ def page_data(report: Results, title: str, run: Mapping[str, Any] | None) -> dic
     grid, cells = _grid(report)
     losses = errors.top_losses(report, WORST)
     worst = [result.row for result in losses if not report.rows.right[result.row]]
+    # In that order, as a page has room for some only.
     images = embed(report.image, _by_urgency(report, worst, cells))
     listed = sorted({*worst, *(row for rows in cells.values() for row in rows)})
     return {
@@ -153,6 +154,7 @@ def _cells_of(report: Results, c: int, shown: list[int]) -> list[IntArray]:
 
 def _most_errors(counts: IntArray) -> list[int]:
     worst = np.argsort(-counts, kind="stable")[:GRID_CLASSES]
+    # Back in the order of the classes, which readers know.
     return sorted(int(c) for c in worst)
 
 

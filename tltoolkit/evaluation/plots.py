@@ -164,6 +164,7 @@ def _draw_curves(
         if not few:
             style = {"color": _QUIET, "alpha": 0.4}
         ax.plot(x, y, linewidth=1, **style)
+        # On one grid: the curves of classes have points of their own.
         heights.append(np.interp(_GRID, x, y))
     if len(classes) > 1:
         label = f"mean {np.mean(areas[classes]):.3f}"

@@ -8,11 +8,11 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from tltoolkit._checks import integer, number, one_of
+from tltoolkit._checks import arguments, integer, one_of
 from tltoolkit.evaluation import calibration, scores
 from tltoolkit.evaluation.decision import Decides
 from tltoolkit.evaluation.figures import Figures
-from tltoolkit.evaluation.intervals import Bootstrap
+from tltoolkit.evaluation.intervals import INTERVAL, Bootstrap
 
 Image = Callable[[int], npt.NDArray[np.uint8]]
 
@@ -87,8 +87,7 @@ class Results(Figures):
 
         Resampling only ever adds calibration error, so the intervals of `ece` and `mce` lie high.
         """
-        number("level", level, above=0, below=1)
-        integer("draws", draws, 1)
+        arguments(INTERVAL, locals())
         # The figures of one kind share their draws, and a page asks for all of them.
         key = (draws, seed)
         if key not in self._bootstraps:

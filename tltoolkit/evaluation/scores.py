@@ -43,6 +43,7 @@ def auc_and_ap(positive: FloatArray, everything: FloatArray) -> tuple[float, flo
     # Halves of tied pairs stay integers until the last division.
     negatives_twice = (below - positives_below) + (up_to - positives_up_to)
     auc = ratio(int(negatives_twice.sum()), 2 * n_positive * (n - n_positive))
+    # At the threshold of each positive: the mean of these is the average precision.
     precision = (n_positive - positives_below) / (n - below)
     return float(auc), float(precision.mean())
 
@@ -80,6 +81,7 @@ def one_vs_one_auc(labels: IntArray, prob: FloatArray) -> float:
         _area_against(prob[rows[a], a], prob[rows[b], a])
         for a in present
         for b in present
+        # Both ways round: a's score tells them apart, and b's does.
         if a != b
     ]
     return float(np.mean(areas)) if areas else float("nan")

@@ -1,11 +1,11 @@
 """Temperature scaling (Guo et al. 2017): softer or sharper probabilities, the same order."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from tltoolkit._checks import number
+from tltoolkit._checks import SWITCH, Checked, Number, Table
 from tltoolkit.evaluation.figures import Figures
 from tltoolkit.evaluation.inputs import FloatArray
 
@@ -13,7 +13,7 @@ _RANGE = (0.05, 20.0)  # beyond, all answers are nearly certain or nearly equal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Temperature:
+class Temperature(Checked):
     """Divide the logits by `value`: above 1 softens, below 1 sharpens.
 
     Attributes:
@@ -21,11 +21,9 @@ class Temperature:
         multi_label: whether every class has a probability of its own.
     """
 
+    table: ClassVar[Table] = {"value": Number(above=0), "multi_label": SWITCH}
     value: float = 1.0
     multi_label: bool = False
-
-    def __post_init__(self) -> None:
-        number("value", self.value, above=0)
 
     def apply(self, prob: FloatArray) -> FloatArray:
         """(N, C) probabilities at this temperature, in the type they came in."""
@@ -60,6 +58,7 @@ def fit_temperature(report: Figures) -> Temperature:
         return Temperature(value=float(np.exp(log_value)), multi_label=report.multi_label)
 
     def loss(temperature: Temperature) -> float:
+        # By the report's own loss, so that what is chosen is what will be shown.
         return replace(report, probabilities=temperature.apply(report.probabilities)).log_loss
 
     # By its logarithm: twice and half are equally far from 1.

@@ -50,29 +50,25 @@ def report_dict(report: Results) -> dict[str, Any]:
     raw = report.raw
     return {
         "format": _FORMAT,
-        "rows": len(report.labels),
+        **_figures(report),
         "asked": report.asked,
         "coverage": report.coverage,
         "decision": None if report.decision is None else plain(report.decision.to_dict()),
         "class_names": list(report.class_names),
         "multi_label": report.multi_label,
         "notes": list(notes(report)),
-        "scalars": {name: plain(getattr(report, name)) for name in SCALARS},
         "intervals": {"level": LEVEL, **plain(scalar_intervals(report))},
-        "per_class": {name: plain(getattr(report, name)) for name in PER_CLASS},
         "readings": list(errors.readings(report)),
-        "undefined": undefined(report),
-        "confusion": plain(report.confusion),
         "most_confused": [asdict(pair) for pair in errors.most_confused(report)],
         "top_losses": [asdict(row) for row in errors.top_losses(report)],
         "reliability": plain(asdict(bins)),
         "coverage_area": plain(coverage.area),
-        "raw": None if raw is None else _raw_dict(raw),
+        # The figures before the decision, of all rows.
+        "raw": None if raw is None else _figures(raw),
     }
 
 
-def _raw_dict(report: Results) -> dict[str, Any]:
-    """The figures before the decision, of all rows."""
+def _figures(report: Results) -> dict[str, Any]:
     return {
         "rows": len(report.labels),
         "scalars": {name: plain(getattr(report, name)) for name in SCALARS},

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tltoolkit._checks import fail, number, one_of
+from tltoolkit._checks import Number, OneOf, Table, arguments, fail, number
 from tltoolkit.evaluation.counts import (
     confusion_matrix,
     counts_of_confusion,
@@ -18,7 +18,11 @@ from tltoolkit.evaluation.figures import Figures
 from tltoolkit.evaluation.inputs import FloatArray, IntArray
 from tltoolkit.evaluation.scores import counts_by_threshold
 
-METRICS = ("f1", "fbeta", "precision", "recall", "cost")
+TUNE: Table = {
+    "metric": OneOf("f1", "fbeta", "precision", "recall", "cost"),
+    "beta": Number(above=0) | None,
+    "target": Number(above=0, high=1) | None,
+}
 # Takes true positives, false positives and the number of positives; higher is better.
 Objective = Callable[[IntArray, IntArray, int], FloatArray]
 
@@ -101,7 +105,7 @@ def tune(
     Raises:
         ValueError: for an unknown metric, and a setting that is missing or does not belong to it.
     """
-    one_of("metric", metric, METRICS)
+    arguments(TUNE, locals())
     _check_settings(metric, beta, target, costs)
     objective = _objective(metric, beta or 1.0, target, costs)
     n_classes = len(report.class_names)
@@ -128,10 +132,6 @@ def _check_settings(metric: str, beta: Any, target: Any, costs: Any) -> None:
         if (value is not None) != (needed.get(metric) == name):
             rule = "given" if value is None else "left out"
             raise fail(name, f"{rule} with metric={metric!r}", value)
-    if beta is not None:
-        number("beta", beta, above=0)
-    if target is not None:
-        number("target", target, above=0, high=1)
     if costs is not None:
         if not isinstance(costs, Sequence) or isinstance(costs, str) or len(costs) != 2:
             rule = "two numbers: (cost of a false positive, cost of a false negative)"
@@ -173,6 +173,7 @@ def _best(
     positives = int(is_positive.sum())
     if positives == 0:
         return 0.5, float("-inf")
+    # As float64, in which `decide` compares them.
     thresholds, true, false = counts_by_threshold(is_positive, score.astype(float))
     # Just above the highest score, so that halfway to it still excludes all rows.
     none_predicted = np.minimum(1.0, thresholds[0] + 1e-6)
@@ -196,4 +197,5 @@ def _never_worse(report: Figures, tuned: Thresholds, beta: float) -> Thresholds:
         counts = counts_of_confusion(confusion_matrix(report.labels, given, n_classes))
         return float(mean_of_defined(counts.fbeta(beta)))
 
+    # Tuned one by one, thresholds compete for rows in the end.
     return tuned if macro(tuned) >= macro(equal) else equal

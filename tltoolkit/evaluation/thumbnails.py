@@ -24,6 +24,7 @@ def embed(
     for row in rows[:MOST]:
         uri = data_uri(image(row))
         size += len(uri)
+        # Stopped, not skipped: the rows come by urgency.
         if size > MOST_BYTES:
             break
         images[row] = uri

@@ -17,6 +17,7 @@ STARTED = "started.json"
 COMMAND = "command.json"
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
+# What files of these forms begin with.
 HDF5, ZIP, NUMPY = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x93NUMPY"
 # Bytes of a lock: a process id.
 LONGEST_LOCK = 20
@@ -75,6 +76,7 @@ def claimed(directory: str | Path | None, resume: bool | str) -> Iterator[Path |
         yield None
         return
     target = reading.local(directory)
+    # Twice: before anything is made, and again once nobody else can write.
     check(target, resume)
     made, file = _locked(target)
     with file:
@@ -123,6 +125,7 @@ def check(target: Path, resume: bool | str) -> None:
         raise FileExistsError(f"{target} is {kind}; name a new or empty directory")
     writing.check_room(target)
     held = _held(target)
+    # A command that was noted, and whose run never began, leaves the directory free.
     if STARTED not in held and held - EARLY:
         raise FileExistsError(f"{target} holds files already; name a new or empty directory")
     for name in sorted(held & set(OURS)):
@@ -184,6 +187,7 @@ def _locked(target: Path) -> tuple[list[Path], IO[bytes]]:
             _lock(file, target)
             # Whoever held it before may have taken it away.
             if _same(file, target / LOCK):
+                # Only once the lock is held: it may be another process's id.
                 file.truncate(0)
                 file.write(str(os.getpid()).encode())
                 file.flush()

@@ -22,7 +22,9 @@ BESIDE = "tltoolkit.json"
 MEMBERS = (BESIDE, "metadata.json", "config.json", "model.weights.h5")
 # They are stored as they are; only its short JSON may shrink.
 EXPANSION = 100
+# Bytes that anything may claim in any case: what is small may shrink by a larger factor.
 _ROOM = 2**20
+# A number with an exponent but without a point or a sign, which PyYAML takes for text.
 _EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
 # Two letters or more, since C:/ is a drive.
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -47,6 +49,7 @@ def regular(path: Path, limit: int = LIMIT) -> Path:
         ValueError: It is a link, a folder, a device or larger.
     """
     try:
+        # Not `stat`: a link must be seen as one.
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(f"{path} does not exist") from error
@@ -74,6 +77,7 @@ def parse_json(content: bytes, name: str | Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(content)
+    # Python's parser calls itself for each level (3.11).
     except RecursionError as error:
         raise ValueError(f"{name} is nested too deeply") from error
     except ValueError as error:
@@ -206,4 +210,5 @@ def _refuse_tricks(array: "h5py.Dataset", name: str) -> None:
         raise ValueError(f"{name} holds {array.dtype}, not numbers")
     stored = array.id.get_storage_size()
     if array.nbytes > EXPANSION * stored + _ROOM:
+        # Reading makes room for all that the shape says, stored or not.
         raise ValueError(f"{name} takes {stored} bytes and says that it holds {array.nbytes}")

@@ -79,7 +79,9 @@ def replacing(path: Path, ours: Ours | None = None) -> Iterator[Path]:
     try:
         yield beside
         with open(beside, "rb+") as file:
+            # Before the rename, or a power cut may keep the name of an empty file.
             os.fsync(file.fileno())
+        # Looked at once more: something may have got the name in the meantime.
         os.replace(beside, free(path, ours))
     except BaseException:
         with contextlib.suppress(OSError):

@@ -27,6 +27,7 @@ def logit_offsets(counts: npt.ArrayLike, tau: float = 1.0) -> Floats:
     """
     _checks.number("tau", tau, 0)
     values = check_counts(counts)
+    # By the mean: offsets then do not depend on how many images there are in all.
     return np.asarray(tau * np.log(values / values.mean()))
 
 
@@ -64,6 +65,7 @@ def shift_prior(
         check_prior(name, prior, values.shape[-1], multi_label)
         for name, prior in (("assumed", assumed), ("wanted", wanted))
     )
+    # Softmax probabilities compete, so that a new sum is needed; independent ones have odds.
     if not multi_label:
         scaled = values * (new / old)
         return np.asarray(scaled / scaled.sum(-1, keepdims=True))
@@ -73,6 +75,7 @@ def shift_prior(
 def scale_odds(probabilities: Floats, factors: Floats) -> Floats:
     """Probabilities whose odds are `factors` times those of `probabilities`."""
     scaled = probabilities * factors
+    # Odds without a division by 1 - p, which is 0 for a sure answer.
     return np.asarray(scaled / (scaled + 1 - probabilities))
 
 
@@ -80,6 +83,7 @@ def check_prior(name: str, prior: npt.ArrayLike, classes: int, multi_label: bool
     """`prior` as (C,) float64 shares in (0, 1), which sum to 1 unless `multi_label`."""
     values = np.asarray(prior, np.float64)
     shares = values.shape == (classes,) and ((values > 0) & (values < 1)).all()
+    # Shares rounded to three digits are meant to be exact; the return makes them so.
     if not shares or (not multi_label and abs(values.sum() - 1) > 1e-3):
         total = "" if multi_label else " that sum to 1"
         rule = f"{classes} shares above 0 and below 1{total}, one for each class"

@@ -52,11 +52,13 @@ class Correction:
     @cached_property
     def class_weights(self) -> tuple[float, ...] | None:
         """The weights in the loss, (C,); None if all are 1."""
+        # Its weights are deferred: `deferred_weights` has them.
         if self.imbalance.loss == "ldam":
             return None
         found = self._weights(self.imbalance.weights)
         if self.imbalance.loss == "balanced_focal":
             found = found * self._weights("effective")
+        # None and not ones: so the plain loss stays plain, and is not logged a second time.
         return None if (found == 1).all() else tuple(map(float, found))
 
     @cached_property
@@ -67,6 +69,7 @@ class Correction:
         """
         if self.imbalance.loss != "ldam":
             return None
+        # Effective ones are those of the paper.
         return tuple(map(float, self._weights(self.imbalance.weights or "effective")))
 
     def _weights(self, given: Any) -> Floats:
@@ -77,6 +80,7 @@ class Correction:
     @property
     def offsets(self) -> Floats | None:
         """What the loss adds to the logits, so that the model learns adjusted ones; or None."""
+        # Each on its own has the loss add them; with both the logits are balanced twice.
         adjusted = self.imbalance.loss == "logit_adjusted", self.imbalance.adjust == "logit"
         if not any(adjusted):
             return None
@@ -109,6 +113,7 @@ class Correction:
     @cached_property
     def rows_per_epoch(self) -> int:
         """How many rows an epoch shows."""
+        # Any epoch would do: all show the same number.
         sample = self.sample(0, 1)
         return len(self.labels) if sample is None else len(sample(0))
 
@@ -124,6 +129,7 @@ class Correction:
         Returns:
             (N,), or (N, C) where multi-label.
         """
+        # Made-up rows have levelled the classes already.
         rates = np.ones(len(self.counts)) if made_up else self._rates(0, 1)
         weights = np.ones(len(rates)) if self.class_weights is None else self.class_weights
         if not self.multi_label:
@@ -132,6 +138,7 @@ class Correction:
             # A row has the rate of its rarest class, as in `sampling.epoch_rows`.
             rows = np.where(targets > 0, rates, rates.min()).max(1, keepdims=True)
             found = (1 + targets * (np.asarray(weights) - 1)) * rows
+        # With mean 1 a penalty weighs against the rows as it would without weights.
         return None if np.ptp(found) == 0 else found / found.mean()
 
     def assumed_prior(self, epoch: int = 0, epochs: int = 1, solved: bool = False) -> Floats:
@@ -146,6 +153,7 @@ class Correction:
         if deferred is not None and epoch >= deferred_from(epochs):
             factors = factors * deferred
         if self.offsets is not None:
+            # What the loss adds the model need not learn.
             factors = factors * np.exp(-self.offsets)
         factors = factors * self._rates(epoch, epochs)
         if self.multi_label:
@@ -155,12 +163,15 @@ class Correction:
     def _rates(self, epoch: int, epochs: int) -> Floats:
         method = self.imbalance.sampling
         if self.imbalance.features is not None:
+            # Taken for levelled, as `Imbalance` says: what a sampler makes shows when it has run.
             return self.counts.mean() / self.counts
         if method is None:
             return np.ones(len(self.counts))
         if isinstance(method, str):
+            # A stage of one epoch is balanced at once, as in `sampling.epoch_rows`.
             progress = min(1.0, epoch / (epochs - 1)) if epochs > 1 else 1.0
             return np.asarray(sampling.class_rates(self.counts, method, progress))
+        # A sampler of the user's has no formula: its rows are counted.
         rows = sampling.epoch_rows(self.labels, method, epoch=epoch)
         return class_counts(self.labels[rows], len(self.counts)) / self.counts
 
@@ -222,6 +233,7 @@ def correct(
     if isinstance(imbalance, str) and imbalance != "auto":
         imbalance = Imbalance.named(imbalance)
     plain = make(imbalance=Imbalance())
+    # Before any check of counts: whoever asks for nothing may have a class without images.
     if imbalance == Imbalance():
         return plain
     if not isinstance(imbalance, Imbalance):

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tltoolkit import _checks
+from tltoolkit.imbalance.terms import LONG_TAIL
 
 FORMS = (
     "class numbers (N,), or (N, C) rows of values in 0..1 that sum to 1, or, with "
@@ -21,8 +22,10 @@ def as_labels(labels: npt.ArrayLike, multi_label: bool = False) -> npt.NDArray[A
         ValueError: Labels of another form, or none at all.
     """
     given = np.asarray(labels)
+    # A column, as pandas and Keras give class numbers; of multi-label it is a single class.
     if given.ndim == 2 and given.shape[1] == 1 and not multi_label:
         given = given[:, 0]
+    # Text is refused here, too: below it would fail with an error of NumPy's.
     if not len(given) or given.dtype.kind not in "iubf" or given.ndim not in (1, 2):
         raise _checks.fail("labels", FORMS, labels)
     if given.ndim == 1:
@@ -49,7 +52,9 @@ def class_counts(
     found = values.shape[1] if values.ndim == 2 else int(values.max()) + 1
     if classes is not None:
         _checks.integer("classes", classes, found)
+    # `minlength` for classes above the highest that occurs.
     counts = values.sum(0) if values.ndim == 2 else np.bincount(values, minlength=classes or 0)
+    # Floats for hard labels, too: soft ones have shares, and one type serves both.
     return np.asarray(counts, np.float64)
 
 
@@ -106,8 +111,7 @@ def long_tail(labels: npt.ArrayLike, ratio: float, seed: int = 0) -> npt.NDArray
     Returns:
         Indices of the rows that stay, ascending.
     """
-    _checks.number("ratio", ratio, 1)
-    _checks.integer("seed", seed, 0)
+    _checks.arguments(LONG_TAIL, locals())
     values = as_labels(labels)
     if values.ndim == 2:
         raise _checks.fail("labels", "class numbers (N,)", labels)
@@ -121,6 +125,7 @@ def long_tail(labels: npt.ArrayLike, ratio: float, seed: int = 0) -> npt.NDArray
 
 def _rows(values: npt.NDArray[np.float64], multi_label: bool) -> npt.NDArray[Any]:
     if multi_label:
+        # Soft multi-label rows are refused: no weight or rate here is defined for them.
         if not np.isin(values, (0, 1)).all():
             raise _checks.fail("labels", FORMS, values)
         return values
@@ -128,5 +133,6 @@ def _rows(values: npt.NDArray[np.float64], multi_label: bool) -> npt.NDArray[Any
     within = (values >= 0).all() and (np.abs(values.sum(1) - 1) < 1e-3).all()
     if not within:
         raise _checks.fail("labels", FORMS, values)
+    # As class numbers, so that sampling gives exact quotas.
     one_hot = np.isin(values, (0, 1)).all()
     return values.argmax(1).astype(np.int64) if one_hot else values

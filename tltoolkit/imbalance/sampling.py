@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from tltoolkit import _checks
 from tltoolkit.imbalance.labels import as_labels, check_counts, class_counts
-from tltoolkit.imbalance.terms import SAMPLINGS
+from tltoolkit.imbalance.synthetic import selected_rows
+from tltoolkit.imbalance.terms import EPOCH_ROWS, SAMPLINGS
 
 Rows = npt.NDArray[np.int64]
 
@@ -49,22 +50,21 @@ def epoch_rows(
         ValueError: A class without rows, a single class, or a sampler that returns other rows
             than there are.
     """
-    _checks.integer("epoch", epoch, 0)
-    _checks.integer("epochs", epochs, 1)
-    _checks.integer("seed", seed, 0)
+    _checks.arguments(EPOCH_ROWS, locals())
     values = as_labels(labels, multi_label)
     if not isinstance(sampling, str):
-        from tltoolkit.imbalance.synthetic import selected_rows
-
         return selected_rows(sampling, values, seed, epoch)
     progress = min(1.0, epoch / (epochs - 1)) if epochs > 1 else 1.0
     counts = check_counts(class_counts(values, multi_label=multi_label))
     rates = class_rates(counts, sampling, progress)
+    # Rows of several classes have no quota of their own: only an expected rate.
     if values.ndim == 2:
         return _by_rate(_row_rates(values, rates, sampling, multi_label), seed, epoch)
+    # Exact numbers and not draws, whose counts would vary from epoch to epoch.
     quotas = _whole(rates * counts)
     # Once every row of every class was shown, the rows are shuffled anew.
     turns = 1 if sampling == "progressive" else math.ceil((counts / np.maximum(quotas, 1)).max())
+    # By turns of epochs: they share one shuffle and take what follows in it.
     rng = np.random.default_rng((seed, epoch // turns))
     rows = _by_quota(values, counts.astype(np.int64), quotas, rng, epoch % turns)
     # Another stream than that of the rows, which several epochs have in common.
@@ -98,7 +98,9 @@ def _row_rates(
     if not multi_label:
         return np.asarray(values @ rates)
     found = np.where(values > 0, rates, 0).max(1)
+    # The lowest rate is that of the most frequent class.
     found[found == 0] = rates.min()
+    # The others promise N rows, for which the rates are scaled.
     if sampling in ("oversample", "undersample"):
         return np.asarray(found)
     return np.asarray(found * len(found) / found.sum())
@@ -109,6 +111,7 @@ def _whole(expected: npt.NDArray[np.float64]) -> Rows:
     # A whole number that rounding left a little short stays whole.
     quotas = np.floor(expected + 1e-9).astype(np.int64)
     short = round(expected.sum()) - int(quotas.sum())
+    # Stable, so that equal remainders go to the first class on every machine.
     quotas[np.argsort(quotas - expected, kind="stable")[:short]] += 1
     return quotas
 
@@ -121,6 +124,7 @@ def _by_quota(labels: Rows, counts: Rows, quotas: Rows, rng: Any, turn: int) -> 
     by_class = shuffled[np.argsort(small[shuffled], kind="stable")]
     starts, ends = np.cumsum(counts) - counts, np.cumsum(quotas)
     of_class = np.repeat(np.arange(len(counts)), quotas)
+    # How far into its class each row lies; a class that is used up begins again (`%` below).
     place = np.arange(ends[-1]) + (turn * quotas - ends + quotas)[of_class]
     return np.asarray(by_class[starts[of_class] + place % counts[of_class]])
 
@@ -132,5 +136,6 @@ def _by_rate(rates: npt.NDArray[np.float64], seed: int, epoch: int) -> Rows:
     total = round(rates.sum())
     edges = np.cumsum(rates[order]) * (total / rates.sum())
     edges[-1] = total  # not a rounding error less
+    # One random shift for all (systematic sampling): each row gets its rate up to one.
     times = np.diff(np.floor(edges + rng.random()), prepend=0).astype(np.int64)
     return rng.permutation(np.repeat(order, times))

@@ -60,6 +60,7 @@ class Imbalance:
     features: Any = None
     loss: str = "cross_entropy"
     adjust: str | None = None
+    # As in Cui et al. 2019 and Lin et al. 2017; margin as in Cao et al. 2019.
     beta: float = 0.9999
     gamma: float = 2.0
     tau: float = 1.0
@@ -68,6 +69,7 @@ class Imbalance:
     def __post_init__(self) -> None:
         if isinstance(self.weights, Mapping):
             # A copy, since the mapping of the caller may change later.
+            # The class is frozen, for itself too.
             object.__setattr__(self, "weights", dict(self.weights))
         elif self.weights is not None:
             rule = "None, a name or a mapping from class to weight"
@@ -92,6 +94,7 @@ class Imbalance:
     @property
     def compares(self) -> bool:
         """Whether it goes by how many labels each class has."""
+        # These losses know no counts, and so bear a class without images.
         alone = self.loss in ("cross_entropy", "focal", "asymmetric")
         methods = self.weights, self.sampling, self.features, self.adjust
         return not alone or any(method is not None for method in methods)
@@ -113,8 +116,7 @@ class Imbalance:
     def to_dict(self) -> dict[str, Any]:
         """What differs from doing nothing, as plain data; samplers as their text."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        changed = {name: v for name, v in values.items() if v != defaults[name]}
+        changed = {name: v for name, v in values.items() if v != getattr(Imbalance, name)}
         plain = (str, float, int, type(None))
         if isinstance(self.weights, dict):
             changed["weights"] = {str(key): float(w) for key, w in self.weights.items()}
@@ -132,11 +134,11 @@ class Imbalance:
             "tau": (self.adjust == "logit" or self.loss == "logit_adjusted", "logit adjustment"),
             "margin": (self.loss == "ldam", "loss='ldam'"),
         }
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name, (counts, what) in used.items():
-            if not counts and getattr(self, name) != defaults[name]:
-                rule = f"left out (or {defaults[name]}) without {what}, which alone goes by it"
-                raise _checks.fail(name, rule, getattr(self, name))
+            value, default = getattr(self, name), getattr(Imbalance, name)
+            if not counts and value != default:
+                rule = f"left out (or {default}) without {what}, which alone goes by it"
+                raise _checks.fail(name, rule, value)
 
     def _warn(self) -> None:
         # Ordered by what to keep; weights of one's own may be costs, which is another matter.

@@ -28,6 +28,7 @@ def selected_rows(
         raise _checks.fail("sampling", "a name for soft or multi-label rows", sampler)
     # As floats, so that a row between two others shows.
     places = np.arange(len(labels), dtype=np.float64)[:, None]
+    # Places for features: images themselves never go through imbalanced-learn.
     rows, _ = _seeded(sampler, seed, epoch).fit_resample(places, labels)
     rows = np.asarray(rows)[:, 0]
     if (wrong := ~np.isin(rows, np.arange(len(labels)))).any():
@@ -36,6 +37,7 @@ def selected_rows(
             "belongs in `features`"
         )
         raise _checks.fail("sampling", f"{rule}. {sampler!r} returned row", float(rows[wrong][0]))
+    # Samplers may return rows class by class, and batches would show one class at a time.
     return np.random.default_rng((seed, epoch)).permutation(rows.astype(np.int64))
 
 
@@ -72,6 +74,7 @@ def resample(
         rule = f"another one for these rows, since it says: {' '.join(str(error).split())}"
         raise _checks.fail("sampler", rule, sampler) from error
     if isinstance(sampler, str):
+        # Of named methods alone: a sampler of the user's may leave a class as it is.
         _check_made(sampler, counts, np.bincount(classes, minlength=len(counts)))
     return np.asarray(made, np.float32), np.asarray(classes, np.int64)
 
@@ -85,6 +88,7 @@ def check_sizes(name: str, sampler: Any, counts: npt.ArrayLike) -> None:
 
 
 def _check_made(sampler: str, before: npt.NDArray[Any], after: npt.NDArray[Any]) -> None:
+    # Classes of nearly the largest size may rightly get nothing.
     rare = (before > 0) & (2 * before <= before.max())
     if (without := np.flatnonzero(rare & (after == before))).size:
         rule = f"another method, since this one found no place for rows of class {without[0]}"
@@ -97,12 +101,8 @@ def _named(sampler: Any, counts: npt.NDArray[Any]) -> Any:
         return sampler
     _checks.one_of("sampler", sampler, SYNTHETIC)
     check_sizes("sampler", sampler, counts)
-    try:
+    with _checks.extra("SMOTE needs imbalanced-learn", "imbalance"):
         from imblearn import over_sampling
-    except ImportError as error:
-        raise ImportError(
-            "SMOTE needs imbalanced-learn: pip install 'tltoolkit[imbalance]'"
-        ) from error
     name, parameter = SYNTHETIC[sampler]
     # A row is not its own neighbour.
     neighbours = min(NEIGHBOURS, int(counts[counts > 0].min()) - 1)
@@ -113,6 +113,7 @@ def _seeded(sampler: Any, seed: int, epoch: int) -> Any:
     """A copy of the sampler whose draws depend on seed and epoch alone."""
     from sklearn.base import clone
 
+    # The user's own object must not carry a state from one epoch to the next.
     copy = clone(sampler)
     if "random_state" in copy.get_params():
         state = np.random.SeedSequence((seed, epoch)).generate_state(1)[0]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tltoolkit._checks import Number, OneOf, Table
+from tltoolkit._checks import Integer, Number, OneOf, Table
 
 SAMPLINGS = ("oversample", "undersample", "sqrt", "balanced", "progressive")
 # name -> class of imbalanced-learn, and its parameter for the neighbours of a row
@@ -25,6 +25,8 @@ METHODS: dict[str, dict[str, Any]] = {
     **{name: {"weights": name} for name in WEIGHTS},
 }
 
+EPOCH_ROWS: Table = {"epoch": Integer(0), "epochs": Integer(1), "seed": Integer(0)}
+LONG_TAIL: Table = {"ratio": Number(1), "seed": EPOCH_ROWS["seed"]}
 IMBALANCE: Table = {
     "loss": OneOf(*LOSSES),
     "adjust": OneOf(None, *ADJUSTMENTS),

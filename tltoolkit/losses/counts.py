@@ -7,7 +7,11 @@ import keras
 from keras import ops
 
 from tltoolkit import _checks, imbalance
+from tltoolkit._checks import Instance, Integer, Number, Table
+from tltoolkit.imbalance.terms import IMBALANCE
 from tltoolkit.losses.cross_entropy import CrossEntropy, floats
+
+MARGINS: Table = {"margin": IMBALANCE["margin"], "scale": Number(above=0)}
 
 
 @keras.saving.register_keras_serializable("tltoolkit")
@@ -23,12 +27,14 @@ class LogitAdjusted(CrossEntropy):
     """
 
     def __init__(self, class_counts: Sequence[float], *, tau: float = 1.0, **kwargs: Any) -> None:
+        # Added within the loss, so that the model learns logits that are balanced without them.
         super().__init__(offsets=list(imbalance.logit_offsets(class_counts, tau)), **kwargs)
         self.class_counts, self.tau = floats(class_counts), tau
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for saving."""
         config = {**super().get_config(), "class_counts": self.class_counts, "tau": self.tau}
+        # They follow from the counts, and the constructor takes no others.
         del config["offsets"]
         return config
 
@@ -59,10 +65,10 @@ class LDAM(CrossEntropy):
         if kwargs.pop("multi_label", False):
             raise _checks.fail("multi_label", "False, since LDAM is for single labels", True)
         super().__init__(class_weights, **kwargs)
-        _checks.number("margin", margin, above=0)
-        _checks.number("scale", scale, above=0)
+        _checks.arguments(MARGINS, locals())
         counts = imbalance.check_counts(class_counts)
         self.class_counts, self.margin, self.scale = floats(list(counts)), margin, scale
+        # Relative to the rarest class, so that `margin` is its margin for any size of data.
         self._class_margins = margin * (counts / counts.min()) ** -0.25
         # 1 lets the class weights count, 0 does not; a variable, because training is compiled.
         self.weighted = keras.Variable(1.0, trainable=False, name="weighted")
@@ -74,14 +80,19 @@ class LDAM(CrossEntropy):
 
     def _weights_now(self) -> Any | None:
         weights = super()._weights_now()
+        # A blend, since traced code cannot branch on a variable in Python.
         return None if weights is None else 1 + self.weighted * (weights - 1)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for saving."""
-        own = {name: getattr(self, name) for name in ("class_counts", "margin", "scale")}
+        own = {name: getattr(self, name) for name in ("class_counts", *MARGINS)}
         config = {**super().get_config(), **own}
+        # Left out, since it is never anything but False.
         del config["multi_label"]
         return config
+
+
+DEFER: Table = {"loss": Instance(LDAM, "an LDAM loss"), "epoch": Integer(0)}
 
 
 class DeferWeights(keras.callbacks.Callback):
@@ -94,8 +105,7 @@ class DeferWeights(keras.callbacks.Callback):
 
     def __init__(self, loss: LDAM, epoch: int) -> None:
         super().__init__()
-        _checks.instance("loss", loss, LDAM, "an LDAM loss")
-        _checks.integer("epoch", epoch, 0)
+        _checks.arguments(DEFER, locals())
         self.loss, self.epoch = loss, epoch
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

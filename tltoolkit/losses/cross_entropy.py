@@ -7,7 +7,14 @@ import keras
 from keras import ops
 
 from tltoolkit import _checks
+from tltoolkit._checks import SWITCH, Number, Table
 from tltoolkit.layers import private
+
+CROSS_ENTROPY: Table = {
+    "multi_label": SWITCH,
+    "label_smoothing": Number(0, below=1),
+    "from_logits": SWITCH,
+}
 
 
 @keras.saving.register_keras_serializable("tltoolkit")
@@ -51,7 +58,8 @@ class CrossEntropy(keras.losses.Loss):
             _checks.number("class_weights", weight, above=0)
         for offset in () if offsets is None else offsets:
             _checks.number("offsets", offset)
-        _checks.number("label_smoothing", label_smoothing, 0, below=1)
+        _checks.arguments(CROSS_ENTROPY, locals())
+        # Lists of floats: what is in the config must go into JSON.
         self.class_weights = floats(class_weights)
         self.offsets = floats(offsets)
         self.multi_label = multi_label
@@ -68,9 +76,11 @@ class CrossEntropy(keras.losses.Loss):
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The loss of a batch, a scalar unless `reduction` says otherwise."""
         y_pred = ops.convert_to_tensor(y_pred, dtype=self.dtype)
+        # Here and not in `call`: Keras divides by the sum of the sample weights alone.
         weight = self.row_weights(y_true, y_pred)
         if weight is not None and sample_weight is not None:
             given = ops.convert_to_tensor(sample_weight, dtype=weight.dtype)
+            # They may come as (B, 1), whose product with (B,) would be (B, B).
             sample_weight = weight * ops.reshape(given, ops.shape(weight))
         elif weight is not None:
             sample_weight = weight
@@ -83,6 +93,7 @@ class CrossEntropy(keras.losses.Loss):
             return None
         targets = self._targets(y_true, y_pred)
         if self.multi_label:
+            # Times what `call` divides a row by, so that each element counts the same in all rows.
             return ops.mean(1 + targets * (weights - 1), axis=-1)
         return ops.sum(targets * weights, axis=-1)
 
@@ -92,16 +103,20 @@ class CrossEntropy(keras.losses.Loss):
         if self.offsets is not None:
             logits = logits + ops.convert_to_tensor(self.offsets, dtype=self.dtype)
         given = self._targets(y_true, y_pred)
+        # An independent label has two outcomes to share between, whatever the number of classes.
         share = self.label_smoothing / (2 if self.multi_label else given.shape[-1])
         targets = given * (1 - self.label_smoothing) + share
         if not self.multi_label:
+            # By the labels as given: smoothing would take a margin off every class.
             logits = self.margins(given, logits)
             return -ops.sum(targets * self.log_present(ops.log_softmax(logits)), axis=-1)
+        # By the logits: of a probability that has rounded to 0 there is no finite logarithm.
         present = targets * self.log_present(ops.log_sigmoid(logits))
         losses = -present - (1 - targets) * self.log_absent(logits)
         weights = self._weights_now()
         if weights is None:
             return ops.mean(losses, axis=-1)
+        # Presence alone is weighted: with absence too the odds of a label would stay as they are.
         elements = 1 + given * (weights - 1)
         return ops.sum(elements * losses, axis=-1) / ops.sum(elements, axis=-1)
 
@@ -111,6 +126,7 @@ class CrossEntropy(keras.losses.Loss):
 
     def log_present(self, log_p: Any) -> Any:
         """What a label that is present adds, negative; `log_p` is log of its probability."""
+        # Focal losses put their factor here, by `log_p`, from which 1 - p comes exactly.
         return log_p
 
     def log_absent(self, logits: Any) -> Any:
@@ -126,6 +142,7 @@ class CrossEntropy(keras.losses.Loss):
         targets, columns = ops.convert_to_tensor(y_true), y_pred.shape[-1]
         if self.multi_label:
             return ops.cast(ops.reshape(targets, ops.shape(y_pred)), self.dtype)
+        # One output stands for two classes, and its targets may be one-hot all the same.
         classes = max(columns, 2)
         if len(targets.shape) == 2 and targets.shape[-1] == classes:
             return ops.cast(targets, self.dtype)
@@ -141,9 +158,11 @@ class CrossEntropy(keras.losses.Loss):
         logits = outputs if self.from_logits else self._behind(outputs, one_for_two)
         if not one_for_two:
             return logits
+        # Softmax of (0, z) is the sigmoid of z: from here on there is one kind of single label.
         return ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
 
     def _behind(self, outputs: Any, one_for_two: bool) -> Any:
+        # Before any cast, with which Keras' note of the logits would be lost.
         kept = private.logits_behind(outputs)
         if kept is not None:
             return ops.cast(kept, self.dtype)
@@ -154,14 +173,8 @@ class CrossEntropy(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for saving."""
-        return {
-            **super().get_config(),
-            "class_weights": self.class_weights,
-            "offsets": self.offsets,
-            "multi_label": self.multi_label,
-            "label_smoothing": self.label_smoothing,
-            "from_logits": self.from_logits,
-        }
+        own = ("class_weights", "offsets", *CROSS_ENTROPY)
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 
 def floats(values: Sequence[float] | None) -> list[float] | None:

@@ -7,9 +7,18 @@ import keras
 from keras import ops
 
 from tltoolkit import _checks, imbalance
+from tltoolkit._checks import Number, Table
+from tltoolkit.imbalance.terms import IMBALANCE
 from tltoolkit.losses.cross_entropy import CrossEntropy, floats
 
+# About float32's epsilon: less than rounding, and its power has a finite slope.
 _TINY = 1e-7
+FOCAL: Table = {"gamma": IMBALANCE["gamma"]}
+ASYMMETRIC: Table = {
+    "gamma_present": Number(0),
+    "gamma_absent": Number(0),
+    "clip": Number(0, below=1),
+}
 
 
 @keras.saving.register_keras_serializable("tltoolkit")
@@ -28,11 +37,12 @@ class Focal(CrossEntropy):
         self, class_weights: Sequence[float] | None = None, *, gamma: float = 2.0, **kwargs: Any
     ) -> None:
         super().__init__(class_weights, **kwargs)
-        _checks.number("gamma", gamma, 0)
+        _checks.arguments(FOCAL, locals())
         self.gamma = gamma
 
     def log_present(self, log_p: Any) -> Any:
         """(1 - p)^gamma log p, by `log_p` alone: exact and with a gradient for every logit."""
+        # 1 - p by expm1: computed from p it would be 0 for every p that rounds to 1.
         return _focus(log_p, -ops.expm1(log_p), self.gamma)
 
     def get_config(self) -> dict[str, Any]:
@@ -59,6 +69,7 @@ class BalancedFocal(Focal):
         gamma: float = 2.0,
         **kwargs: Any,
     ) -> None:
+        # From the counts at birth, so that a config holds what was given, not what follows.
         weights = imbalance.class_weights("effective", class_counts, beta=beta)
         super().__init__(list(weights), gamma=gamma, **kwargs)
         self.class_counts, self.beta = floats(class_counts), beta
@@ -93,10 +104,9 @@ class Asymmetric(CrossEntropy):
         clip: float = 0.05,
         **kwargs: Any,
     ) -> None:
+        # Whatever a config says: the paper's loss is for independent labels alone.
         super().__init__(class_weights, **{**kwargs, "multi_label": True})
-        _checks.number("gamma_present", gamma_present, 0)
-        _checks.number("gamma_absent", gamma_absent, 0)
-        _checks.number("clip", clip, 0, below=1)
+        _checks.arguments(ASYMMETRIC, locals())
         self.gamma_present, self.gamma_absent, self.clip = gamma_present, gamma_absent, clip
 
     def log_present(self, log_p: Any) -> Any:
@@ -113,8 +123,7 @@ class Asymmetric(CrossEntropy):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for saving."""
-        own = {name: getattr(self, name) for name in ("gamma_present", "gamma_absent", "clip")}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **{name: getattr(self, name) for name in ASYMMETRIC}}
 
 
 def _focus(log_p: Any, miss: Any, gamma: float) -> Any:

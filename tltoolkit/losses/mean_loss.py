@@ -29,6 +29,7 @@ class MeanLoss(keras.metrics.Metric):
         _checks.instance("loss", loss, CrossEntropy, "a loss of tltoolkit.losses")
         super().__init__(name=name or loss.name, dtype=dtype)
         self.loss = loss
+        # Sum and weight apart: their quotient is taken once, at the end.
         self.total = self.add_weight(shape=(), initializer="zeros", name="total")
         self.weight = self.add_weight(shape=(), initializer="zeros", name="weight")
 
@@ -36,6 +37,7 @@ class MeanLoss(keras.metrics.Metric):
         """Add a batch."""
         # Without a cast probabilities keep the logits that Keras has put beside them.
         y_pred = ops.cast(y_pred, self.loss.dtype) if self.loss.from_logits else y_pred
+        # Not by calling the loss, which would divide by this batch's weights.
         losses = self.loss.call(y_true, y_pred)
         weights = self.loss.row_weights(y_true, y_pred)
         weights = ops.ones_like(losses) if weights is None else weights

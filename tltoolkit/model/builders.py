@@ -30,6 +30,7 @@ def fresh(build: Any) -> Callable[[], Any]:
         if any(now[key][1] != before[key][1] for key in now.keys() & before.keys()):
             rule = "a function that makes a new model each time, not one that has learned already"
             raise _checks.fail("build", rule, build)
+        # Only the last model is held: all of them would fill the memory.
         before.clear()
         before.update(now)
         return model
@@ -41,4 +42,5 @@ def _content(variable: Any) -> bytes:
     # Random states go on from one training to the next.
     if variable.name == "seed_generator_state":
         return b""
+    # A hash: a copy of the weights would double the room of a model.
     return hashlib.sha256(np.ascontiguousarray(variable.numpy()).data).digest()

@@ -77,6 +77,7 @@ def build_classifier(
     if backbone == "auto":
         rule = "a name; tl.tune.choose_backbone(data).backbone is the one that suits your images"
         raise _checks.fail("backbone", rule, backbone)
+    # Not a required argument, as it comes after one with a default.
     if class_names is None:
         raise _checks.fail("class_names", "the names of the classes, as data.class_names", None)
     head = heads.checked(head if head is not None else Head())
@@ -108,6 +109,7 @@ def build_classifier(
         preparation=preparation,
     )
     model = build(settings, weights)
+    # Noted for `refit`, which builds the same model again.
     model.tltoolkit_weights = weights
     return model
 
@@ -116,19 +118,25 @@ def build(settings: Settings, weights: str | Path | None) -> Any:
     """The classifier of `settings`, its backbone with `weights`."""
     side = settings.image_size
     inputs = keras.Input((side, side, 3), name="pixels")
+    # The whole backbone: `keras.Model` then leaves out what no tap reads.
     features = backbones.build(settings.backbone, inputs, weights=weights, seed=settings.seed)
     model = _finished(settings, keras.Model(inputs, features))
     if settings.spatial_dropout:
         taps = backbones.taps_of(settings.backbone, [layer.name for layer in model.layers])
+        # The graph is rebuilt, as no layer can be put into one that stands.
         model = graph.insert(
             model,
             {
                 taps[block]: ScheduledSpatialDropout2D(
-                    rate, seed=settings.seed + i, name=f"{block}{DROPOUT}"
+                    # Other seeds for other blocks, or all would drop the same places.
+                    rate,
+                    seed=settings.seed + i,
+                    name=f"{block}{DROPOUT}",
                 )
                 for i, (block, rate) in enumerate(settings.spatial_dropout.items())
             },
         )
+    # Last: `insert` makes a new model, which would have none.
     model.tltoolkit_settings = settings
     return model
 
@@ -151,6 +159,7 @@ def with_head(model: Any, head: Head) -> Any:
 
 def _finished(settings: Settings, body: Any) -> Any:
     """The layers of `body` that the head of `settings` needs, with it."""
+    # By the model and not by the table: a trunk ends the network earlier.
     found = _backbone_blocks(settings, body)
     if not found.keys() >= set(settings.tapped):
         rule = f"a head on blocks that the model has, {', '.join(found)}"
@@ -193,6 +202,7 @@ def note_preparation(model: Any, preparation: Preparation) -> None:
     settings = getattr(model, "tltoolkit_settings", None)
     if settings is not None:
         model.tltoolkit_settings = dataclasses.replace(settings, preparation=preparation)
+    # No attribute where there is nothing to say: a user's model stays as it is.
     elif preparation != Preparation():
         model.tltoolkit_preparation = preparation
 
@@ -217,6 +227,7 @@ def blocks(model: Any) -> dict[str, tuple[str, ...]]:
         return find_blocks(graph.flat(model))
     found = _backbone_blocks(settings, model)
     known = {layer for names in found.values() for layer in names}
+    # The input is of no block, and not of the head either.
     own = (layer.name for layer in model.layers[1:] if layer.name not in known)
     return {**found, freezing.HEAD: tuple(own)}
 
@@ -242,6 +253,7 @@ def freeze(model: Any, unfreeze: str | int | float, batch_norm: str = "frozen") 
             the rest of the model.
     """
     found, flat = blocks(model), graph.flat(model)
+    # No stage has it: training nothing is for predicting alone.
     if unfreeze == "none":
         plan = dict.fromkeys(freezing.applied(flat), False)
     else:

@@ -39,11 +39,13 @@ def _blocks(model: Any) -> dict[str, tuple[list[Any], Any]]:
     order, head, ends = _order(model)
     blocks: dict[str, tuple[list[Any], Any]] = {}
     seen: set[int] = set()
+    # A block may not reach into the head, which comes first.
     for start, end in pairwise([0, *(end for end in ends if end < head), head, len(order)]):
         # A layer that is called twice belongs to the block of its first call.
         calls = [n.layer for n in order[start:end] if not n.is_input]
         own = {id(layer): layer for layer in calls if id(layer) not in seen}
         seen.update(own)
+        # Empty where all its layers were called before.
         if own:
             name = "head" if start == head else f"block{len(blocks) + 1}"
             blocks[name] = list(own.values()), order[end - 1].outputs[0]
@@ -66,6 +68,7 @@ def _order(model: Any) -> tuple[list[graph.Node], int, list[int]]:
     body = graph.part(model, model.inputs, last)
     below = graph.nodes(body)
     known = {id(node.call) for node in below}
+    # The order of the graph mixes taps with blocks; here the taps come after all blocks.
     above = [node for node in order if id(node.call) not in known]
     return below + above, len(below), list(_ends(body, below))
 
@@ -76,6 +79,7 @@ def _head_start(model: Any, order: list[graph.Node]) -> int:
         raise ValueError("`model` must have a trainable head, and none of its layers has weights")
     first, last = weighted[0], weighted[-1]
     ends = [0, *(end for end in _feature_ends(model, order) if end <= last)]
+    # There are weights below the cut, or the one layer that has some is the head.
     if ends[-1] > first or first == last:
         return ends[-1]
     # No weights lie below: the last layer with weights, unless others stand beside it.
@@ -87,7 +91,9 @@ def _feature_ends(model: Any, order: list[graph.Node]) -> Iterator[int]:
     pooled, weighted, before = False, False, 0
     for here, tensor in graph.cuts(model):
         node = order[here - 1]
+        # While it is a map it may still shrink; a head begins where it becomes a vector.
         if _is_map(tensor):
+            # A pooling that keeps dimensions: what follows on a single position is the head.
             pooled = graph.area(tensor) == 1 and (pooled or _pools(node))
             if not pooled:
                 weighted |= any(map(_has_weights, order[before:here]))
@@ -102,6 +108,7 @@ def _feature_ends(model: Any, order: list[graph.Node]) -> Iterator[int]:
 def _ends(model: Any, order: list[graph.Node]) -> Iterator[int]:
     since = 0
     for (here, tensor), (_, later) in pairwise(graph.cuts(model)):
+        # An addition or concatenation ends a residual or dense block.
         joins = len(order[here - 1].inputs) > 1
         shrinks = graph.area(later) < graph.area(tensor)
         if (joins or shrinks) and any(map(_has_weights, order[since:here])):
@@ -114,6 +121,7 @@ def _is_map(tensor: Any) -> bool:
 
 
 def _pools(node: graph.Node) -> bool:
+    # By name: the classes of operations such as `Mean` are not exported (Keras 3.15.1).
     return POOLS.fullmatch(type(node.layer).__name__) is not None
 
 

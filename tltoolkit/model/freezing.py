@@ -43,6 +43,7 @@ def trained_layers(blocks: Blocks, unfreeze: Unfreeze) -> frozenset[str]:
     """
     names = list(blocks)
     head = frozenset(blocks[HEAD])
+    # Before block names, of which none has such signs.
     if isinstance(unfreeze, str) and any(sign in unfreeze for sign in "*?["):
         return head | _matching(blocks, unfreeze)
     return head.union(*(blocks[name] for name in names[_first_block(names, unfreeze) :]))
@@ -63,6 +64,7 @@ def freeze_plan(
     """
     _checks.one_of("batch_norm", batch_norm, BATCH_NORMS)
     trained = trained_layers(blocks, unfreeze)
+    # With everything unfrozen it does not matter where the head begins.
     if unfreeze != ALL and (found := unclear_head(model, blocks)):
         raise _checks.fail("unfreeze", f"'all' for this model: {found}", unfreeze)
     labels = graph.labels(model)
@@ -70,6 +72,7 @@ def freeze_plan(
     for layer in _weighted(model):
         label = labels[id(layer)]
         plan[label] = label in trained
+        # The head's own BatchNorm is new and has no averages worth keeping.
         if label in trained and label not in blocks[HEAD] and batch_norm != "train":
             plan |= {labels[id(norm)]: False for norm in traits.batch_norms(layer)}
     return plan
@@ -84,6 +87,7 @@ def apply_freeze(model: Any, plan: Mapping[str, bool]) -> None:
     # Frozen as a whole, it would hide what its layers say.
     model.trainable = True
     for layer in model.layers:
+        # Layers without weights are in no plan: there is nothing to freeze in them.
         layer.trainable = plan.get(labels[id(layer)], True)
         # Only then those within, as a layer's flag reaches all that it holds.
         for inner in graph.layers_inside(layer):
@@ -129,6 +133,7 @@ def boundary(
     # Operations of `keras.ops` have no `weights` at all.
     weighted = [i for i, node in enumerate(order) if getattr(node.layer, "weights", None)]
     end = next((i for i, node in enumerate(order) if varies(node)), len(order))
+    # With a weight below: up to a lower cut there is nothing worth storing.
     candidates = [
         (position, tensor)
         for position, tensor in graph.cuts(model)
@@ -136,6 +141,7 @@ def boundary(
     ]
     if not candidates:
         return None
+    # The highest one, below which the most is computed once.
     last, tensor = candidates[-1]
     partly = any(last <= i < end for i in weighted)
     return None if partly and _numbers(tensor) > _numbers(model.inputs[0]) else tensor
@@ -187,6 +193,7 @@ def _first_block(names: list[str], unfreeze: Unfreeze) -> int:
     if isinstance(unfreeze, float):
         _checks.number("unfreeze", unfreeze, above=0, high=1)
         return below - math.ceil(unfreeze * below)
+    # Not below 1: 0 would be the head alone, which has a name.
     _checks.integer("unfreeze", unfreeze, 1, below)
     return below - unfreeze
 

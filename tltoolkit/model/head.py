@@ -19,6 +19,7 @@ ALL = "all"
 # The fields that say nothing of a head without taps.
 TAPPED = ("taps", "statistics")
 
+# `taps` and `statistics` are checked by functions, which say more than a type.
 HEAD: Table = {
     "pooling": OneOf(*POOLINGS),
     "hidden": Row(Integer(1), "a tuple of layer sizes"),
@@ -67,6 +68,7 @@ class Head:
     l1: float = 0.0
     l2: float = 0.0
     norm: str | None = None
+    # As that of `fine_tune`, of which a head knows nothing.
     batch_size: int = 32
     max_norm: float | None = None
 
@@ -80,6 +82,7 @@ class Head:
         if self.taps is None and self.statistics != Head.statistics:
             rule = "left out without `taps`, of which they are taken"
             raise _checks.fail("statistics", rule, self.statistics)
+        # JSON and YAML give lists, and equal heads shall compare as equal.
         object.__setattr__(self, "hidden", tuple(self.hidden))
 
 
@@ -93,6 +96,7 @@ def tapped(head: Head, blocks: Sequence[str]) -> tuple[str, ...]:
         return tuple(blocks[-1:])
     for tap in () if head.taps == ALL else head.taps:
         _checks.one_of("taps", tap, blocks)
+    # In the order of the network, so that features have one order however taps were written.
     return tuple(block for block in blocks if head.taps == ALL or block in head.taps)
 
 
@@ -108,6 +112,7 @@ def attach(head: Head, ends: Mapping[str, Any], units: int, seed: int = 0) -> An
         units: Logits.
         seed: Of initial weights and dropout.
     """
+    # One for each layer, so that no two begin with the same numbers; more than any head has.
     seeds = iter(range(seed, seed + 1000))
     x = _pool(head.pooling, *ends.values()) if head.taps is None else _tap(head.statistics, ends)
     for i, size in enumerate(head.hidden, 1):
@@ -116,6 +121,7 @@ def attach(head: Head, ends: Mapping[str, Any], units: int, seed: int = 0) -> An
         x = _norm(head, f"head_norm_{i}", x)
         x = keras.layers.ReLU(name=f"head_relu_{i}")(x)
     x = _dropout(head, "head_dropout", x, next(seeds))
+    # In float32 under any policy: half precision rounds logits to steps that a loss sees.
     return _dense(head, units, "glorot_uniform", "logits", next(seeds), dtype="float32")(x)
 
 
@@ -125,6 +131,7 @@ def probabilities(
     """The same, and after it probabilities: of each unit by itself where `multi_label`."""
     logits = attach(head, ends, units, seed)
     activation = "sigmoid" if multi_label else "softmax"
+    # A layer of its own, so that the loss can be taken from the logits before it.
     return keras.layers.Activation(activation, dtype="float32", name="probabilities")(logits)
 
 
@@ -148,6 +155,7 @@ def checked(head: Head) -> Head:
 
 def norm_for_batch(batch_size: int) -> str:
     """The normalisation that `norm="auto"` stands for at this batch size."""
+    # Below it BatchNorm's error grows fast (Wu and He 2018, "Group Normalization", figure 1).
     if batch_size > 10:
         return "batch"
     return "group" if batch_size > 1 else "layer"
@@ -204,6 +212,7 @@ def _dense(head: Head, units: int, initializer: str, name: str, seed: int, **kwa
     return keras.layers.Dense(
         units,
         kernel_initializer=keras.initializers.get(kernel),
+        # None and not a penalty of 0, which would be added up in every step.
         kernel_regularizer=keras.regularizers.L1L2(head.l1, head.l2) if penalised else None,
         kernel_constraint=keras.constraints.MaxNorm(head.max_norm) if head.max_norm else None,
         name=name,

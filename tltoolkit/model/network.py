@@ -69,11 +69,13 @@ class Network:
         if pipeline.image_size != self.image_size:
             rule = f"a pipeline with the model's image_size {self.image_size}"
             raise _checks.fail(name, rule, pipeline.image_size)
+        # Both ways: what one of them leaves unsaid the other says.
         preparation, pipeline = settle(name, self.preparation, pipeline)
         return replace(self, preparation=preparation), pipeline
 
     def check_classes(self, name: str, class_names: tuple[str, ...], multi_label: bool) -> None:
         """Raise ValueError unless the outputs fit data with these classes."""
+        # A model of somebody else's has no names to compare, only a number of outputs.
         if self.settings is None:
             self.check_outputs(multi_label)
             count = 2 if self.one_for_two(multi_label) else self.classes
@@ -98,10 +100,12 @@ class Network:
 
     def per_output(self, values: np.ndarray, multi_label: bool) -> np.ndarray:
         """Numbers added to logits, (..., C), as they are added to the outputs."""
+        # One logit is the difference of two.
         return values[..., 1:] - values[..., :1] if self.one_for_two(multi_label) else values
 
     def check_outputs(self, multi_label: bool) -> None:
         """Raise ValueError unless the outputs of a user's own model fit such labels."""
+        # Ours were built for these labels, which `check_classes` compares.
         if self.settings is not None:
             return
         found = f"{self.model.name}, {self.classes} outputs after a {self.activation}"
@@ -122,6 +126,7 @@ class Network:
     def as_input(self, images: Any, targets: Any = None) -> tuple[Any, Any]:
         """RGB images of uint8 as the model takes them; a functional one converts the type."""
         images = as_channels(images, self.channels)
+        # A subclassed model may compute with integers as they come.
         return (keras.ops.cast(images, "float32") if self.output is None else images), targets
 
     def probabilities(self, values: np.ndarray, multi_label: bool) -> np.ndarray:
@@ -139,6 +144,7 @@ def probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
     """
     from scipy.special import expit, softmax
 
+    # In float32 a sure softmax rounds to 1, and its log loss to 0.
     logits = logits.astype(np.float64)
     if not multi_label and logits.shape[1] == 1:
         logits = np.hstack([np.zeros_like(logits), logits])
@@ -149,6 +155,7 @@ def as_channels(images: Any, channels: int) -> Any:
     """RGB images (B, H, W, 3) as they are, or as Pillow makes them grey, (B, H, W, 1)."""
     if channels == RGB:
         return images
+    # In whole numbers, as Pillow computes: floats would round some grey levels otherwise.
     whole = keras.ops.cast(images, "int32")
     grey = sum(whole[..., i : i + 1] * weight for i, weight in enumerate(LUMA))
     return keras.ops.cast((grey + 2**15) // 2**16, "float32")  # rounded, as Pillow does it
@@ -178,6 +185,7 @@ def network_of(model: Any, from_logits: bool | str = "auto", multi_label: bool =
     if not graph.is_functional(model):
         return _subclassed(model, from_logits, multi_label)
     flat = graph.flat(model)
+    # Before the outputs are looked at, which takes images of this shape.
     shape, classes = _shape(flat.inputs, flat.output)
     if settings is None:
         activation = outputs.activation_of(model, shape, from_logits, multi_label)
@@ -188,6 +196,7 @@ def network_of(model: Any, from_logits: bool | str = "auto", multi_label: bool =
         activation = outputs.SIGMOID if settings.multi_label else outputs.SOFTMAX
     return Network(
         model=flat,
+        # Ours are trained by the logits: exact where a softmax has rounded.
         output=graph.output_of(flat, LOGITS) if settings is not None else flat.outputs[0],
         from_logits=settings is not None or activation == outputs.LOGITS,
         activation=activation,
@@ -206,6 +215,7 @@ def _subclassed(model: Any, from_logits: bool | str, multi_label: bool) -> Netwo
     if shape is None:
         rule = "a functional model or one that was built on images, as model(images) does"
         raise _checks.fail("model", rule, model)
+    # A symbol: the number of outputs is wanted, not their values.
     image = keras.KerasTensor(shape)
     shape, classes = _shape([image], model.compute_output_spec(image))
     activation = outputs.activation_of(model, shape, from_logits, multi_label)
@@ -242,7 +252,9 @@ def _in_call_order(model: Any, image: Any, layers: list[Any]) -> list[Any]:
     turn = {id(handle): i for i, handle in enumerate(read)}
 
     def first(layer: Any) -> int:
-        return min(turn.get(id(v.value.handle), len(turn)) for v in layer.weights)
+        # Never read, as a head for training alone: it scores nothing, and must not come last.
+        keys = (id(v.value.handle) for v in layer.weights)
+        return min((turn[key] for key in keys if key in turn), default=-1)
 
     return sorted(layers, key=first)
 

@@ -16,11 +16,13 @@ from tltoolkit.model.terms import FROM_LOGITS
 LOGITS, SOFTMAX, SIGMOID = "", "softmax", "sigmoid"
 # How far probabilities may be from a sum of 1: rounding, which is coarser in half precision.
 TOLERANCES = {"float16": 1e-2, "bfloat16": 2e-2}
+# Of float32, in which a softmax over many classes is off by less.
 TOLERANCE = 1e-3
 # Pixels so many times too large drive logits out of 0..1, and still fit float16.
 FAR = 50
 # Operations of TensorFlow that change the type or shape of values, or nothing.
 PASSING = ("Identity", "Cast", "Reshape", "Squeeze", "ExpandDims", "EnsureShape", "StopGradient")
+# A product of matrices, or its bias, comes last where there is no activation.
 ACTIVATIONS = {
     "Softmax": SOFTMAX,
     "Sigmoid": SIGMOID,
@@ -85,10 +87,12 @@ def activation_of(
         UserWarning: Nothing tells for certain.
     """
     FROM_LOGITS.check("from_logits", from_logits)
+    # Without a look at the outputs, which could only doubt what the user knows.
     if from_logits is True:
         return LOGITS
     probe = Probe(model, shape)
     seen = probe.outputs(_images(shape))
+    # One output of two classes is a sigmoid, as several labels are.
     several = multi_label or seen.values.shape[1] == 1
     if from_logits is False:
         return _as_stated(probe.last, seen, several)
@@ -122,6 +126,7 @@ class Probe:
 
 def _told(probe: Probe, seen: Seen) -> str | None:
     """What graph and values say; None where they say nothing."""
+    # Values come first: no activation leaves 0..1.
     if seen.finite and seen.outside:
         return LOGITS
     if probe.last == SIGMOID or (probe.last == SOFTMAX and (seen.sum_to_one or not seen.finite)):
@@ -141,6 +146,7 @@ def _as_stated(last: str | None, seen: Seen, several: bool) -> str:
         raise _checks.fail("from_logits", rule, False)
     if last in (SOFTMAX, SIGMOID):
         return str(last)
+    # The user says probabilities: only which kind is left to tell.
     return SIGMOID if several or (seen.finite and not seen.sum_to_one) else SOFTMAX
 
 
@@ -174,6 +180,7 @@ def _images(shape: Shape) -> NDArray[np.float32]:
     """Black, white, noise, slopes and halves: (7, H, W, channels) of 0..255."""
     height, width, _ = shape
     down, across = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j][..., None]
+    # The same images each time, so that the answer is the same.
     noise = np.random.default_rng(0).random((2, *shape))
     shown = [0, 1, down, across, down < across, noise[0], noise[1] ** 4]
     return np.stack([np.broadcast_to(np.float32(255 * one), shape) for one in shown])

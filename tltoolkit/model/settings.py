@@ -38,11 +38,13 @@ class Settings:
             _checks.one_of("trunk", self.trunk, found.blocks)
         _checks.instance("head", self.head, Head, "a tl.Head")
         kept = self.blocks
+        # Blocks above the last tap are not built, so that such a trunk would be ignored.
         if self.trunk not in (None, kept[-1]):
             rule = f"left out or {kept[-1]!r}, the last of `taps`, above which nothing is computed"
             raise _checks.fail("trunk", rule, self.trunk)
         rule = "a mapping from block name to rate, such as {'block4': 0.2}"
         _checks.instance("spatial_dropout", self.spatial_dropout, Mapping, rule)
+        # A copy, since the caller's mapping may change later.
         object.__setattr__(self, "spatial_dropout", dict(self.spatial_dropout))
         for block, rate in self.spatial_dropout.items():
             _checks.one_of("spatial_dropout", block, kept)
@@ -72,6 +74,7 @@ class Settings:
         Raises:
             ValueError: The preparation has a transform that cannot be written.
         """
+        # Without it: `asdict` would copy transforms, which have a form of their own below.
         plain = dataclasses.asdict(dataclasses.replace(self, preparation=Preparation()))
         if self.head.taps is None:
             # As before there were any: readers of that day know the rest, and a run that began
@@ -105,6 +108,7 @@ def checked_names(names: Any, multi_label: bool, argument: str = "class_names") 
     good = all(isinstance(name, str) and name for name in names)
     if not good or len(names) < least or len(set(names)) < len(names):
         raise _checks.fail(argument, rule, names)
+    # A NumPy string would show itself as np.str_('a').
     return tuple(str(name) for name in names)
 
 

@@ -7,15 +7,18 @@ from typing import Any
 import keras
 
 from tltoolkit import _checks
+from tltoolkit._checks import Table
 from tltoolkit.layers import graph
 from tltoolkit.model import head as heads
 from tltoolkit.model.classifier import blocks, note_preparation, preparation_of
 from tltoolkit.model.discovery import block_ends
 from tltoolkit.model.head import Head
 from tltoolkit.model.settings import checked_names
+from tltoolkit.model.terms import SETTINGS
 
 # Names of a head's layers, beside those that begin with `head_`.
 OURS = ("logits", "probabilities")
+HEAD_ON_BLOCKS: Table = {"multi_label": SETTINGS["multi_label"], "seed": SETTINGS["seed"]}
 
 
 def insert(model: Any, after: Mapping[str, Callable[[Any], Any]]) -> Any:
@@ -36,13 +39,16 @@ def insert(model: Any, after: Mapping[str, Callable[[Any], Any]]) -> Any:
             layers have one name, since Keras could not save it flat.
     """
     found = blocks(model)
+    # First, since what is inserted by name could end up in the wrong layer.
     _check_names(model, found)
+    # A block stands for its last layer; not the head, behind which are the scores.
     last = {name: layers[-1] for name, layers in found.items() if name != "head"}
     layers = {layer for names in found.values() for layer in names}
     for name in after:
         if name not in last and name not in layers:
             raise _checks.fail("after", f"one of {', '.join(last)} or a layer's name", name)
     made = graph.insert(model, {last.get(name, name): layer for name, layer in after.items()})
+    # A new model: what is noted on the old one is not copied by Keras.
     note_preparation(made, preparation_of(model))
     return made
 
@@ -81,8 +87,7 @@ def head_on_blocks(
             pass as they are; a value out of range.
     """
     head = heads.checked(Head(taps=heads.ALL, statistics=("mean", "std")) if head is None else head)
-    _checks.instance("multi_label", multi_label, bool, "True or False")
-    _checks.integer("seed", seed, 0, 2**31 - 1)
+    _checks.arguments(HEAD_ON_BLOCKS, locals())
     units = _count(classes, multi_label)
     if hasattr(model, "tltoolkit_settings"):
         rule = "one of your own; tl.build_classifier(head=...) puts a head on several blocks"
@@ -90,6 +95,7 @@ def head_on_blocks(
     _check_names(model, blocks(model))
     flat = graph.flat(model)
     scores = heads.probabilities(head, _read(head, model, flat), units, multi_label, seed)
+    # From the flat graph: Keras then leaves out the old head and all above the taps.
     made = keras.Model(flat.input, scores, name=model.name)
     note_preparation(made, preparation_of(model))
     return made
@@ -111,9 +117,11 @@ def _read(head: Head, model: Any, flat: Any) -> dict[str, Any]:
     vectors = [block for block, shape in shapes.items() if len(shape) == 2]
     if head.taps is None and any(len(shape) != 4 for shape in shapes.values()):
         raise _checks.fail("head", f"one with taps, which alone read {shapes}", head)
+    # A vector has no positions to take a deviation or maximum over.
     if vectors and head.statistics != Head.statistics:
         rule = f"('mean',) for blocks that end in vectors, as {', '.join(vectors)} here"
         raise _checks.fail("statistics", rule, head.statistics)
+    # Of what is kept alone: names of the old head are free again.
     _check_free(model, graph.part(flat, flat.input, list(read.values())))
     return read
 

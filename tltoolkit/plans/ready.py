@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from tltoolkit import _checks
-from tltoolkit.plans.stages import Plan, Stage
+from tltoolkit._checks import Integer, Number, Table
+from tltoolkit.plans.stages import STAGE, Plan, Stage
 from tltoolkit.plans.terms import LBFGS, LDA
 
 Unfreeze = str | int | float
@@ -15,6 +16,26 @@ NEAR, FAR = 0.98, 0.75
 UPPER, EPOCHS, RATE = 0.66, 8, 2e-4
 # Fewer epochs than this have not got anywhere, and more bring nothing.
 LEAST, MOST = 3, 12
+_TUNED: Table = {
+    "epochs": STAGE["epochs"],
+    "learning_rate": Number(above=0),
+    "unfreeze": STAGE["unfreeze"],
+}
+TABLES: dict[str, Table] = {
+    "fine_tune": {
+        **_TUNED,
+        "head_epochs": STAGE["epochs"],
+        "head_learning_rate": Number(above=0),
+    },
+    "probe_then_fine_tune": {**_TUNED, "learning_rate": STAGE["learning_rate"]},
+    "gradual": {
+        "blocks": Integer(1),
+        "epochs": STAGE["epochs"],
+        "patience": STAGE["early_stopping"],
+        "learning_rate": Number(above=0),
+    },
+    "from_scratch": {"epochs": STAGE["epochs"], "learning_rate": Number(1e-3)},
+}
 
 
 def linear_probe() -> Plan:
@@ -30,6 +51,7 @@ def fine_tune(
     *,
     epochs: int = 12,
     head_epochs: int = 20,
+    # Ten times less than the head's: at 1e-3 a frozen BatchNorm let training collapse.
     learning_rate: float = 3e-4,
     head_learning_rate: float = 3e-3,
     unfreeze: Unfreeze = "all",
@@ -50,11 +72,13 @@ def fine_tune(
     Raises:
         ValueError: Rates whose ratio is outside 10 to 100.
     """
+    _checks.arguments(TABLES["fine_tune"], locals())
     ratio = head_learning_rate / learning_rate
     # 3e-3 / 3e-4 is 10.000000000000002.
     if not 10 <= round(ratio, 6) <= 100:
         rule = f"{learning_rate * 10:g} to {learning_rate * 100:g} (10 to 100 x learning_rate)"
         raise _checks.fail("head_learning_rate", rule, head_learning_rate)
+    # Plain images, whose features are stored once for all epochs.
     head = Stage("head", epochs=head_epochs, learning_rate=head_learning_rate, augment="none")
     return Plan((head, _upper(epochs, learning_rate, unfreeze)))
 
@@ -72,6 +96,7 @@ def probe_then_fine_tune(
         learning_rate: Peak rate of the second stage.
         unfreeze: What the second stage trains, as in `Stage`.
     """
+    _checks.arguments(TABLES["probe_then_fine_tune"], locals())
     return Plan((_probe(), _upper(epochs, learning_rate, unfreeze)))
 
 
@@ -86,13 +111,15 @@ def gradual(
         patience: Epochs without a better validation loss that end a stage.
         learning_rate: Peak rate of the first block's stage; each further one has two thirds.
     """
-    _checks.integer("blocks", blocks, 1)
+    _checks.arguments(TABLES["gradual"], locals())
     stages = [
         Stage(
             f"last_{count}",
             unfreeze=count,
             epochs=epochs,
+            # Lower blocks hold what serves any image, and shall move less.
             learning_rate=learning_rate * (2 / 3) ** (count - 1),
+            # How long a stage lasts is not known, so that there is no end to fall towards.
             schedule="constant",
             warmup=min(0.5, epochs / 2),
             label_smoothing=0.1,
@@ -113,7 +140,7 @@ def from_scratch(*, epochs: int = 60, learning_rate: float = 1e-3) -> Plan:
     Raises:
         ValueError: A smaller rate; random weights would hardly move.
     """
-    _checks.number("learning_rate", learning_rate, 1e-3)
+    _checks.arguments(TABLES["from_scratch"], locals())
     stage = Stage(
         "from_scratch",
         unfreeze="all",
@@ -122,12 +149,14 @@ def from_scratch(*, epochs: int = 60, learning_rate: float = 1e-3) -> Plan:
         warmup=min(5.0, epochs / 4),
         weight_decay=1e-2,
         label_smoothing=0.1,
+        # Its averages begin as 0 and 1: frozen, they would normalise nothing.
         batch_norm="train",
     )
     return Plan((stage,))
 
 
 def _probe() -> Stage:
+    # One epoch, which for a solved head says nothing, see `stages.NOTHING`.
     return Stage("probe", optimizer=LBFGS, epochs=1, augment="none")
 
 
@@ -137,6 +166,7 @@ def _upper(epochs: int, learning_rate: float, unfreeze: Unfreeze) -> Stage:
         unfreeze=unfreeze,
         epochs=epochs,
         learning_rate=learning_rate,
+        # Adam's first steps have full size whatever the gradient; frozen averages bear that badly.
         warmup=min(0.5, epochs / 2),
         label_smoothing=0.1,
     )
@@ -178,6 +208,7 @@ def after_solved(
     """
     on = "training and validation images together" if validated else "the training images"
     had = f"the head was solved on {on} (macro F1 {held_out:.3f} on those held out in turn)"
+    # In the order of the reasons: what cannot be judged comes before what does not pay.
     if not tunes:
         return (), had
     if not validated:
@@ -187,6 +218,7 @@ def after_solved(
         return (), f"{had}; {few} to fine-tune on"
     if held_out >= NEAR:
         return (), f"{had}; that leaves nothing to gain"
+    # With a budget there may be more than the usual number, too.
     fit = EPOCHS if epochs is None else min(epochs, MOST)
     if fit < LEAST:
         return (), f"{had}; the budget leaves no time for fine-tuning"
@@ -231,6 +263,7 @@ def after_head(images_per_class: float, f1: float | None) -> tuple[tuple[Stage, 
     if f1 >= FAR:
         return (_anew(EPOCHS, RATE),), f"the upper blocks were fine-tuned, because {got}"
     return (
+        # Without `cache_views=0`: everything trains, and nothing could be stored.
         (_upper(2 * EPOCHS, 3e-4, "all"),),
         f"all layers were fine-tuned for long, because {got}",
     )

@@ -120,6 +120,7 @@ class Stage:
     optimizer: str = "adamw"
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    # On, since frozen BatchNorm makes one large step dangerous.
     clip_norm: float | None = 1.0
     label_smoothing: float = 0.0
     batch_norm: str = "frozen"
@@ -151,10 +152,10 @@ class Stage:
         return self.optimizer in SOLVERS
 
     def _check_used(self) -> None:
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name in unused(self.optimizer):
-            value, silent = getattr(self, name), [defaults[name]]
+            value, silent = getattr(self, name), [getattr(Stage, name)]
             silent += [NOTHING[name]] if name in NOTHING else []
+            # A setting that would be ignored in silence is a mistake of whoever set it.
             if value not in silent:
                 left = f"left out (or {' or '.join(map(repr, silent))})"
                 rule = f"{left} with optimizer={self.optimizer!r}, which has no use for it"
@@ -177,13 +178,16 @@ class Plan:
 
     def __post_init__(self) -> None:
         rule = "a sequence of tl.Stage, as in tl.Plan((stage,))"
+        # Past the annotation: what comes from YAML or a user may be anything.
         given: Any = self.stages
+        # A text is a sequence of letters.
         if isinstance(given, str) or not isinstance(given, Iterable):
             raise TypeError(str(_checks.fail("stages", rule, given)))
         # A list or generator that is used up or changed later must not be part of a frozen plan.
         object.__setattr__(self, "stages", tuple(given))
         for stage in self.stages:
             _checks.instance("stages", stage, Stage, rule)
+        # Records and checkpoints tell stages apart by their names.
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
             raise _checks.fail("stages", "at least one stage, with names that differ", names)
@@ -227,13 +231,13 @@ class Plan:
         Raises:
             ValueError: A setting that no stage has, or a value out of its range.
         """
-        known = {field.name for field in dataclasses.fields(Stage)} - {"_"}
         stages = settings.get("stages") if isinstance(settings, Mapping) else None
         if not isinstance(stages, list) or not all(isinstance(s, Mapping) for s in stages):
             raise _checks.fail("settings", "a mapping with a list of stages", settings)
         for stage in stages:
             for name in stage:
-                _checks.one_of("setting of a stage", name, sorted(known))
+                _checks.one_of("setting of a stage", name, sorted(STAGE))
+            # Or `Stage` would raise a TypeError, in words of Python's calls.
             if "name" not in stage:
                 raise _checks.fail("settings", "stages that have a name", stage)
         return cls(tuple(Stage(**stage) for stage in stages))

@@ -67,6 +67,7 @@ def train(
     run_stages(job, begun, 0, progress)
     # Of the pretrained weights, where an interrupted run goes on with tuned ones.
     tuned = values(job.model)
+    # The head was chosen on features of the pretrained weights, and is scored on them.
     _assign(job.model, before)
     task = solving.task_of_head(job, begun[0])
     choice = progress.choice or solving.choice_of(task)
@@ -78,6 +79,7 @@ def train(
         epochs=_epochs(budget, progress.results[0].seconds),
     )
     candidates = Candidates(_solved(choice, 1.0))
+    # Nothing tuned: the solved head is kept as it is.
     way, heat = 0.0, 1.0
     if more:
         _assign(job.model, tuned)
@@ -89,12 +91,14 @@ def train(
         candidates = Candidates([*_solved(choice, float(way == 0)), *compared])
         kept = f"{way:.0%} of the way there was kept" if way else "the solved head was kept"
         why = f"{why}; {kept}, by the log loss of the validation images"
+    # On the validation images too, which have had their say by now.
     kernel, bias = solving.on_all(task, choice)
     # In the history the solved head is the first epoch, and what was tuned from it the last one.
     epoch = sum(result.epochs for result in progress.results) - 1 if way else 0
     logs = {name: values[0] for name, values in progress.histories[0].items()}
     # A temperature divides the logits, and with them kernel and bias.
     solving.give(task, kernel / heat, bias / heat)
+    # Whatever scored higher on the way: it was of other weights or fewer images.
     progress.best.take(job.model, epoch, logs)
     return why, candidates
 
@@ -105,6 +109,7 @@ def _epochs(budget: float | None, spent: float) -> int | None:
         return None
     # What was spent is mostly one pass. An epoch learns from each image, which costs about three,
     # and looking at both places on the way costs one each.
+    # Not below 0, where the first pass took all of it.
     return max(0, int((budget - spent * len(WAYS)) / (3 * spent)))
 
 
@@ -146,6 +151,7 @@ def _best_way(
     best = int(np.argmin([loss.mean() for loss in losses]))
     gain = losses[0] - losses[best]
     # One image has no standard error.
+    # By paired differences: the images are the same at every place.
     if len(gain) < 2 or gain.mean() <= gain.std(ddof=1) / np.sqrt(len(gain)):
         best = 0
     names = ["the solved head", *(f"{way:.0%} of the way to tuned blocks" for way in WAYS[1:])]
@@ -185,7 +191,7 @@ def _variables(model: Any) -> list[Any]:
 
 def values(model: Any) -> list[np.ndarray]:
     """Copies of the values of a model's variables, in their order."""
-    return [np.copy(value) for value in training_state.values(_variables(model))]
+    return training_state.values(_variables(model))
 
 
 def _assign(model: Any, given: Iterable[np.ndarray]) -> None:

@@ -6,17 +6,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tltoolkit._checks import Table, arguments
 from tltoolkit.artifacts.inference import evaluate
 from tltoolkit.data import ImageData
 from tltoolkit.data.dealing import units
 from tltoolkit.data.folds import set_aside
 from tltoolkit.data.images import check_image_data
+from tltoolkit.data.terms import KFOLD
 from tltoolkit.evaluation import Report
 from tltoolkit.model.builders import fresh
 from tltoolkit.runs.fine_tune import fine_tune
+from tltoolkit.runs.terms import PREPARED
 
+CROSS_VALIDATE: Table = {
+    "n_splits": KFOLD["n_splits"],
+    "seed": PREPARED["seed"],
+    "run_dir": PREPARED["run_dir"],
+}
 # Share of each fold's training images that picks the best epoch.
 HELD = 0.2
+# What a reader looks for first; all else is in `reports`.
 SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "log_loss")
 
 
@@ -80,6 +89,7 @@ def cross_validate(
     Raises:
         ValueError: A class with fewer different images than folds; what `fine_tune` raises.
     """
+    arguments(CROSS_VALIDATE, locals())
     check_image_data(data)
     # A model that another fold has trained knows the images that score this one.
     build = fresh(build)

@@ -40,6 +40,7 @@ def begin(target: Path, noted: Mapping[str, Any], resume: bool | str) -> bool:
             start weights are others.
     """
     finished = (target / RECORD).is_file()
+    # A new run, or one that ended before it had begun.
     if not (target / STARTED).is_file():
         write(target, STARTED, noted)
         return False
@@ -48,9 +49,11 @@ def begin(target: Path, noted: Mapping[str, Any], resume: bool | str) -> bool:
         old = _read(target / STARTED)
         if started.START not in old["settings"]:  # a run of an earlier version did not note it
             noted = started.from_start_of(old, noted)
+        # A model that has the run's last weights in place of its first is that run all the same.
         if ended is not None and ended == noted["settings"][started.START]:
             noted = started.from_start_of(old, noted)
         found = started.changes(old, noted)
+        # Told apart, since start weights have advice of their own.
         other_start = not started.changes(old, started.from_start_of(old, noted))
     except (ValueError, KeyError) as error:
         raise ValueError(f"{target / STARTED} is not what a run notes at its start") from error
@@ -75,6 +78,7 @@ def begin(target: Path, noted: Mapping[str, Any], resume: bool | str) -> bool:
             f"{target} holds a run with other settings: {listed}; name another directory, or "
             "pass resume='force' (on the command line: --force) to go on with the new ones"
         )
+    # Kept from call to call: a record has to tell every change that went into it.
     forced = [*old.get("forced", []), {"time": noted["time"], "changes": found}]
     write(target, STARTED, {**noted, "forced": forced})
     warnings.warn(f"the run in {target} goes on with other settings: {listed}", stacklevel=3)
@@ -110,6 +114,7 @@ def finish(target: Path, run: Run) -> None:
     """Write the classifier, then the record that ends the run, and delete its checkpoints."""
     # The HDF5 library ends the process on a full disk. A weight takes four bytes; one to spare.
     _check_room(target, 5 * run.model.count_params() + 2**20, "the trained classifier")
+    # Before the record, whose presence says that the run is finished.
     artifact.write(run.model, target)
     variables = [{"trained": r.trained, "changed": r.changed} for r in run.stages]
     foreign = target / artifact.FOREIGN
@@ -124,6 +129,7 @@ def finish(target: Path, run: Run) -> None:
     if hashed is not None:
         # Our own models have them in their manifest.
         noted[verified.SEEN] = {name: verified.sha256(target / name) for name in Seen.FILES}
+    # Then the checkpoints may go: killed in between, `finished` deletes them.
     write(target, RECORD, {**run.to_dict(), **noted})
     checkpoint.delete_all(target / CHECKPOINTS)
 
@@ -140,9 +146,7 @@ def finished(target: Path, model: Any) -> Run:
     record = _read(target / RECORD)
     if record["model_sha256"] is not None:
         # A model of the user's own, which only its weights come back to.
-        foreign = reading.regular(target / artifact.FOREIGN)
-        if verified.sha256(foreign) != record["model_sha256"]:
-            raise ValueError(f"{foreign} is not the file that was saved: its hash differs")
+        foreign = verified.same(target / artifact.FOREIGN, record["model_sha256"])
         model.load_weights(foreign)
         hashes = record.get(verified.SEEN)
         model.tltoolkit_seen = None if hashes is None else Seen.read(target, hashes)
@@ -154,6 +158,7 @@ def finished(target: Path, model: Any) -> Run:
         if loaded.tltoolkit_settings.head != model.tltoolkit_settings.head:
             # "auto" of an earlier version left the head where it was.
             model = with_head(model, loaded.tltoolkit_settings.head)
+        # Into the caller's model, which callbacks and code of theirs may hold.
         model.set_weights(loaded.get_weights())
         model.tltoolkit_settings = loaded.tltoolkit_settings
         model.tltoolkit_seen = loaded.tltoolkit_seen

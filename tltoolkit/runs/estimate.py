@@ -30,7 +30,7 @@ from tltoolkit.training.untouched import untouched
 DECODED, SOLVED = 8, 256
 # A pass that learns computes about three times as much as one that only looks.
 LEARNS = 3
-_FLOAT = 4
+_FLOAT = 4  # bytes of a float32, in which Keras keeps an optimizer's slots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +144,7 @@ def estimate(
     stages = _stages(prepared)
     held = 0 if data.val is None else len(data.val)
     decoding = _decoding_seconds(job)
+    # Steps are taken for real, and change weights and random states.
     with untouched(prepared.trained):
         found = tuple(_stage(job, stage, i, held, decoding) for i, stage in enumerate(stages))
     return Estimate(

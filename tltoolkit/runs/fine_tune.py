@@ -142,6 +142,7 @@ def fine_tune(
     with directory.claimed(run_dir, resume) as target:
         # Reading every image takes long: all that can be refused without comes before.
         run = prepared.on(data.check())
+        # Around all that trains: the user's model changes only if the run succeeds.
         with correcting.put_back_on_failure(model):
             if target is None:
                 done = _train(run, run.seen, Progress(), _start(run))
@@ -185,6 +186,7 @@ def _train(run: Prepared, seen: Seen, progress: Progress, before: Sequence[Any])
     model.tltoolkit_seen = seen
     note_preparation(model, job.network.preparation)
     why, candidates = _stages(run, progress, before)
+    # The model has the weights of the last epoch so far.
     progress.best.restore(job.model)
     # What a head in closed form assumes is what its stage, the first one, does.
     correcting.note_priors(model, job, progress.results, 0 if before else progress.best.epoch)
@@ -219,6 +221,7 @@ def _stages(run: Prepared, progress: Progress, before: Sequence[Any]) -> tuple[s
         classes = job.train.targets.shape[1]
         more, why = ready.after_head(len(job.train.source) / classes, progress.f1(count - 1))
         run_stages(job, more, count, progress)
+        # Stages are numbered through, as seeds and checkpoints go by the number.
         count += len(more)
     run_stages(job, correcting.last_stages(job, begun), count, progress)
     return why, Candidates()

@@ -144,10 +144,13 @@ def prepare(
     trained = auto.widened(model) if plan in ready.WIDENED else model
     network = network_for(trained, data, from_logits)
     begun, why = arguments.plan_of(plan, network)
+    # Twice in a run: here for its errors, in `on` for the images that are left.
     correction = correcting.correction_of(imbalance, network, data, begun)
     arguments.check_stages(plan, begun, correction, network, data)
+    # After the stages, by which it is known whether anything is fitted.
     arguments.check_callbacks(callbacks, plan, begun, correction, network, data)
     pipeline = arguments.pipeline_of(augment, network.image_size, data.train.class_counts, seed)
+    # Last: what a pipeline says of every image becomes the network's.
     network, pipeline = network.shown("augment", pipeline)
     if run_dir is not None:
         network.preparation.to_dict("augment")  # what cannot be stored is found before any work

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tltoolkit import _checks
 from tltoolkit.plans.stages import Plan
 from tltoolkit.runs.candidates import Candidate, Candidates
 from tltoolkit.training.result import StageResult
@@ -45,10 +46,8 @@ class Run:
 
     def plot(self) -> Any:
         """The curves of the run as a matplotlib figure; dotted lines part the stages."""
-        try:
+        with _checks.extra("plots need matplotlib", "report"):
             from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("plots need matplotlib: pip install 'tltoolkit[report]'") from error
         names = [name for name in self.history if not name.startswith("val_")]
         names += ["f1_macro"] * ("val_f1_macro" in self.history)
         figure = Figure(figsize=(4 * len(names), 3), layout="constrained")
@@ -104,6 +103,7 @@ class Run:
                 for stage, outcome, paths in outcomes
             ),
             plan=plan,
+            # Out of the settings, where `to_dict` has put it for readers.
             why=settings.pop("plan_chosen_because"),
             settings=settings,
             run_dir=run_dir,
@@ -114,6 +114,7 @@ class Run:
 
 def joined(histories: Sequence[Mapping[str, list[float]]]) -> dict[str, list[float]]:
     """The histories of stages as one; a value that a stage lacks is NaN."""
+    # In the order of their first appearance: stages may log different names.
     names = list(dict.fromkeys(name for history in histories for name in history))
     return {
         name: [

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tltoolkit import _checks
+from tltoolkit._checks import Instance, Integer, Number, OneOf, Table
 from tltoolkit.artifacts.inference import predict_proba
 from tltoolkit.augment.labels import as_targets
 from tltoolkit.data import ImageData, Split
@@ -25,7 +26,12 @@ from tltoolkit.training.frozen import lasting
 from tltoolkit.training.limits import StopAfter, UntilLoss
 from tltoolkit.training.result import StageResult
 
-HOW = ("repeat", "continue")
+REFIT: Table = {
+    "run": Instance(Run, "a Run, as tl.fine_tune returns it"),
+    "how": OneOf("repeat", "continue"),
+    "epochs": Integer(1),
+    "learning_rate": Number(above=0) | None,
+}
 # Rate of "continue", as a part of the stage's peak: schedules end low.
 GENTLE = 0.1
 
@@ -69,12 +75,11 @@ def refit(
         ValueError: Other data than the run's, or without validation split; a model that cannot
             be built again; a run to continue that was not trained by gradient descent.
     """
-    _checks.instance("run", run, Run, "a Run, as tl.fine_tune returns it")
+    _checks.arguments(REFIT, locals())
     check_image_data(data)
-    _checks.one_of("how", how, HOW)
-    _checks.integer("epochs", epochs, 1)
     data = _checked(run, data)
     both = replace(data, train=joined(data), val=None)
+    # From the record: `options` are empty for a run that was read from its directory.
     known = {name: run.settings[name] for name in ("batch_size", "seed")}
     given = {**known, **run.options, **options}
     for name in ("augment", "imbalance"):
@@ -87,6 +92,7 @@ def refit(
     if correction.imbalance.adjust == "retrain":
         raise _checks.fail("imbalance", "one without adjust='retrain'", correction.imbalance)
     if how == "repeat":
+        # Of the new, longer epoch, by which epochs are converted.
         steps = -(-correction.rows_per_epoch // given["batch_size"])
         again, why = _repeat(run, fresh, both, steps, given)
     else:
@@ -202,6 +208,7 @@ def _continue(
     *_, (result, _) = _until_best(run)
     if result.stage.solved:
         raise _checks.fail("how", "'repeat' where the best epoch is a solved head", "continue")
+    # A new model, since the run's own must stay as it is.
     fresh.set_weights(run.model.get_weights())
     fresh.tltoolkit_seen = getattr(run.model, "tltoolkit_seen", None)
     correcting.copy_priors(run.model, fresh)

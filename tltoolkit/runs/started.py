@@ -22,6 +22,7 @@ from tltoolkit.training import frozen
 
 # So that a later version can tell a record of another form.
 FORMAT = 1
+# Changes in one message; the record has them all.
 SHOWN = 10
 START = "start_weights"
 
@@ -59,6 +60,7 @@ def fingerprint(split: Any, folder: str | None) -> str:
     The names of files count from `folder` on, so that it may be moved. Images without a file of
     their own count with their content.
     """
+    # Of labels in full: a swapped label changes what is learned.
     digest = hashlib.sha256(repr((split.class_names, split.labels.shape)).encode())
     digest.update(np.ascontiguousarray(split.labels).data)
     source = split.source
@@ -88,6 +90,7 @@ def from_start_of(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, A
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two records in settings, data and versions, in words."""
     found = [
+        # Neither time nor hardware: a run may go on elsewhere and later.
         *_differences("", _whole(old["settings"]), new["settings"]),
         *_differences("data", old["data"], new["data"]),
         *_differences("versions", old["versions"], new["versions"]),

@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 from tltoolkit.solving.ridge import Ints
 from tltoolkit.solving.scaling import Floats
 
-FOLDS = 5
+FOLDS = 5  # each head is learned on four fifths of the rows
 NOT_HELD = -1  # fold of the rows that are in no held-out part
 ROUNDS = 8  # heads in an average, repetitions counted: more brought nothing on seven sets
 HOTTEST = 1e3  # temperatures are looked for between this and its inverse
@@ -29,6 +29,7 @@ def deal(targets: Floats, groups: Ints, folds: int = FOLDS, seed: int = 0) -> In
     """
     _, group = np.unique(groups, return_inverse=True)
     counts = np.zeros((int(group.max()) + 1, targets.shape[1]))
+    # Unbuffered: plain indexing would count a group that comes twice once.
     np.add.at(counts, group, targets)
     sizes = np.bincount(group)
     alone = (counts > 0).sum(0) == 1
@@ -48,6 +49,7 @@ def deal(targets: Floats, groups: Ints, folds: int = FOLDS, seed: int = 0) -> In
         has = counts[g] > 0
         main = int(np.where(has, rarity, np.inf).argmin())
         first = load[:, main] if has.any() else rows
+        # Ties go to the fold with fewer rows, then to the first.
         fold[g] = np.lexsort((rows, first))[0]
         load[fold[g]] += counts[g]
         rows[fold[g]] += sizes[g]
@@ -89,6 +91,7 @@ def greedy(
     Forward selection with replacement (Caruana et al. 2004) on logits (N, C) of held-out rows.
     """
     counts = np.zeros(len(held), np.int64)
+    # A running sum: each round costs one addition for each head.
     total, least = np.zeros_like(held[0]), np.inf
     for size in range(1, ROUNDS + 1):
         losses = [log_loss((total + one) / size, targets, multi_label, weights) for one in held]

@@ -69,9 +69,11 @@ def discriminant(cross: Floats, counts: Floats, pull: float) -> tuple[Floats, Fl
     centre = cross.sum(0) / total
     centred = cross - np.outer(counts, centre)
     between = root[:, None] * centred * root
+    # Made symmetric, which rounding has spoilt, as `eigh` reads one triangle alone.
     values, vectors = np.linalg.eigh((between + between.T) / 2)
     keep = values > RANK
     values, vectors = values[keep].clip(None, 1 - CLOSE), vectors[:, keep]
+    # Scaled so that the within-class scatter becomes the identity.
     variates = root[:, None] * vectors / np.sqrt(values * (1 - values))
     means = root[:, None] ** 2 * (centred @ variates) * (counts / (counts + pull))[:, None]
     freedom = max(total - there.sum(), 1.0)  # of the pooled scatter
@@ -87,6 +89,7 @@ def pairs(fits: Fits, pull: float) -> tuple[Floats, Floats]:
     A label that all rows have or none gets the log odds of half a row that says otherwise.
     """
     counts, total = fits.counts, fits.weight
+    # 0 for a label that nothing can be learned of: the bias alone speaks.
     slope = np.zeros(len(counts))
     offset = np.where(counts == total, 1, -1) * np.log(2 * max(total, 1.0) - 1)
     for c in np.flatnonzero((counts > 0) & (counts < total)):

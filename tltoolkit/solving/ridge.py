@@ -65,6 +65,7 @@ class Sums:
         scatter = self.xx - np.outer(self.x, self.x / self.weight)
         scatter[np.diag_indices(len(scatter))] += ridge
         cross = self.xy - np.outer(self.x, self.y / self.weight)
+        # By Cholesky: half the work, and an error where the ridge is too small to help.
         kernel = linalg.solve(scatter, cross, assume_a="pos")
         return kernel, (self.y - self.x @ kernel) / self.weight
 
@@ -85,6 +86,7 @@ def inverse(gram: Floats, slack: Floats | float) -> Floats:
     if failed:
         raise np.linalg.LinAlgError("products of rows plus the ridge are not positive definite")
     found, _ = potri(factor, lower=1, overwrite_c=1)
+    # LAPACK fills one triangle alone.
     _mirror(found)
     sums = found.sum(1)
     whole = sums.sum()

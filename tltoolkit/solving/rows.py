@@ -36,6 +36,7 @@ class Rows:
         self.parts, self.multi_label = parts, multi_label
         self.scales = {name: scale_of(features[:, columns]) for name, columns in parts.items()}
         self.counts = np.asarray(weights @ targets)
+        # By part, as candidates share parts: the products of a sum are the sum of products.
         self._products: dict[str, npt.NDArray[np.float32]] = {}
         self._sums: dict[tuple[str, ...], Sums] = {}
 
@@ -62,6 +63,7 @@ class Rows:
 
     def solve(self, names: Sequence[str], strength: float, kind: Kind) -> tuple[Floats, Floats]:
         """Kernel (F, C) on raw features, zero outside of the parts, and bias (C,)."""
+        # By whichever system is smaller: rows by rows, or features by features.
         few = len(self.features) < sum(len(self.scales[name].mean) for name in names)
         scaled, offset, fits = (self._by_products if few else self._by_sums)(names, strength)
         turned, bias = as_logits(fits, kind, self.multi_label)

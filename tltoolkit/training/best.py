@@ -9,6 +9,7 @@ import numpy as np
 
 from tltoolkit.callbacks import training_state
 
+# Macro, so that an epoch which gives up a rare class is not the best.
 BEST_BY = "val_f1_macro"
 
 
@@ -29,6 +30,7 @@ class Best:
         if not np.isfinite(logs.get("loss", np.nan)):
             return
         # The first one is better than none, also where its outputs have no score.
+        # `>`, so that of equal epochs the earlier one stays.
         if BEST_BY not in logs or not self.weights or score(logs) > self.score:
             self.score = score(logs)
             self.epoch = epoch

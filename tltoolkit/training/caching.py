@@ -66,7 +66,9 @@ class Features:
         """Activations (views, N, ...) at `cut` for each of `wanted`; all others are let go."""
         keys = [key_of(model, cut, one, self.storage) for one in wanted]
         self.pipelines = [one.pipeline for one in wanted]
+        # Before computing: room of what is not asked for is wanted for what is.
         self.kept = {key: value for key, value in self.kept.items() if key in keys}
+        # By key, so that what is asked for twice is computed once.
         missing = {k: one for k, one in zip(keys, wanted, strict=True) if k not in self.kept}
         if missing:
             # Not by what is missing: a resumed run has to compute as the interrupted one did.
@@ -94,6 +96,7 @@ def key_of(model: Any, cut: Any, wanted: Wanted, storage: Storage) -> str:
     """SHA-256 of all that activations depend on: weights, graph, augmentation, seed, data."""
     digest = hashlib.sha256()
     for node in graph.nodes_below(model, cut):
+        # The configuration too: layers without weights also decide.
         digest.update(f"{node.layer.name} {_config(node.layer)}".encode())
         for variable in getattr(node.layer, "variables", ()):
             digest.update(np.ascontiguousarray(variable.numpy()).data)
@@ -116,6 +119,7 @@ def _images_of(wanted: Wanted) -> str:
         said = pipeline.to_yaml()
     except ValueError:
         said = f"{pipeline!r} {id(pipeline.transforms)} {functions}"
+    # The number of the first version, by which augmentation is keyed; of plain images none.
     return f"{said} {wanted.first}"
 
 
@@ -139,6 +143,7 @@ def choose_views(
         return cache_views if augmented else min(cache_views, 1)
     if not augmented:
         return 1
+    # One at least, which goes to a file where the memory does not hold it.
     return max(1, min(math.ceil(epochs / EPOCHS_PER_VIEW), int(memory_bytes // view_bytes)))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tltoolkit.data import listing
+from tltoolkit._checks import listed
 from tltoolkit.layers import graph
 from tltoolkit.layers.spatial import SpatialStatistics
 from tltoolkit.model.network import Network
@@ -50,6 +50,7 @@ class Choice:
             several = self.task.job.multi_label
             part = Rows(rows, targets[:, columns], given, self.parts, several)
             made.append(heads.average(part, self.candidates, one.chosen))
+        # Side by side: one label, one column.
         kernels, biases = zip(*made, strict=True)
         return np.concatenate(kernels, axis=1), np.concatenate(biases)
 
@@ -68,16 +69,16 @@ def choose(
         held: Features and targets of the V validation images, which have their say as well, but
             where the training images alone are as many as a choice is made on.
     """
+    # Beyond that a choice takes a part of the rows anyway, and more say the same.
     if held is not None and len(rows) < heads.MOST_ROWS:
         rows, targets = np.concatenate([rows, held[0]]), np.concatenate([targets, held[1]])
     parts = parts_of(task.job.network, rows.shape[1])
     candidates = candidates_of(parts)
+    # Said aloud, as figures of a choice would otherwise seem to be of all classes.
     silent = _without_say(targets, groups[: len(rows)])
     if task.job.verbose and len(silent):
         names = [task.job.correction.class_names[c] for c in silent]
-        print(
-            f"No say in the choice, since all their images are of one group: {listing.row(names)}"
-        )
+        print(f"No say in the choice, since all their images are of one group: {listed(names)}")
     choices = tuple(
         heads.choose(
             rows,
@@ -87,6 +88,7 @@ def choose(
             multi_label=task.job.multi_label,
             kinds=(task.stage.optimizer,),
             weights=weights,
+            # Those of validation rows come last, and fall away where these were not taken in.
             groups=groups[: len(rows)],
             seed=task.seed,
         )
@@ -134,6 +136,7 @@ def candidates_of(parts: Parts) -> dict[str, tuple[str, ...]]:
             and (statistics is None or name.rpartition(" ")[2] in statistics)
         )
 
+    # Below it lie edges and colours, above its half what the backbone's own classes need.
     first = round(len(below) * 3 / 8)
     made = {
         "all blocks": of(blocks),
@@ -150,6 +153,7 @@ def candidates_of(parts: Parts) -> dict[str, tuple[str, ...]]:
 def _labels(task: Task, targets: np.ndarray) -> Iterator[Columns]:
     """Columns of the targets that are solved together, and the weights (N,) of their rows."""
     made_up = task.job.correction.imbalance.features is not None
+    # Of several labels each row has a weight for each: they are then solved one by one.
     weights = task.job.correction.solver_weights(targets, made_up)
     if weights is None or weights.ndim == 1:
         yield slice(0, targets.shape[1]), weights

@@ -22,6 +22,7 @@ from tltoolkit.training.result import StageResult
 
 RETRAIN = "retrain"
 # Attributes of a model in which training notes something.
+# `put_back_on_failure` goes through them: a new note belongs here.
 NOTED = ("tltoolkit_settings", "tltoolkit_assumed", "tltoolkit_preparation", "tltoolkit_seen")
 # Those of them that say which class shares its outputs assume.
 PRIORS = NOTED[:2]
@@ -90,6 +91,7 @@ def start(model: Any, job: Job) -> None:
     if assumed is not None:
         # Its outputs were adjusted by an earlier run; that must not count again.
         shift = shift + _log(correction.prior, job) - _log(assumed, job)
+    # One output of two classes takes the difference of the two shifts.
     shift = job.network.per_output(shift, job.multi_label)
     last_dense(job.network).bias.assign_add(shift)  # type: ignore[union-attr] # checked at first
 
@@ -99,6 +101,7 @@ def last_stages(job: Job, plan: Iterable[Stage]) -> tuple[Stage, ...]:
     wanted = job.correction.imbalance.adjust == "retrain"
     if not wanted or RETRAIN in [stage.name for stage in plan]:
         return ()
+    # A head of several layers has no closed form: ten epochs, at a head's usual rate.
     if linear_head(job.network) is None:
         return (Stage(RETRAIN, epochs=10, learning_rate=1e-3, augment="none"),)
     return (Stage(RETRAIN, optimizer=LBFGS, epochs=1, augment="none"),)
@@ -108,6 +111,7 @@ def for_stage(job: Job, stage: Stage) -> Job:
     """The job as a stage sees it: retraining is by cross-entropy on balanced classes."""
     if job.correction.imbalance.adjust != "retrain" or stage.name != RETRAIN:
         return job
+    # In place of the run's own correction, which would count a second time.
     balanced = dataclasses.replace(job.correction, imbalance=Imbalance(sampling="balanced"))
     return dataclasses.replace(job, correction=balanced)
 
@@ -122,6 +126,7 @@ def note_priors(model: Any, job: Job, stages: Iterable[StageResult], best_epoch:
         epoch -= result.epochs
     correction = for_stage(job, result.stage).correction
     solved = result.stage.solved
+    # What was planned, not what ran: schedules of sampling and weights go by it.
     planned = 1 if solved else result.stage.epochs
     assumed = tuple(map(float, correction.assumed_prior(epoch, planned, solved)))
     if job.network.settings is not None:
@@ -174,6 +179,7 @@ def _assumed_prior(model: Any, network: Network) -> tuple[float, ...] | None:
     if network.settings is not None:
         return network.settings.output_prior
     found = getattr(model, "tltoolkit_assumed", None)
+    # Else somebody has trained or changed it since: nothing is known any more.
     return found.prior if found is not None and found.bias == _last_bias(network) else None
 
 
@@ -184,4 +190,5 @@ def _last_bias(network: Network) -> tuple[float, ...] | None:
 
 def _log(prior: Any, job: Job) -> Any:
     values = np.asarray(prior)
+    # Log odds of independent labels; of classes that compete a constant is free.
     return np.log(values) - (np.log1p(-values) if job.multi_label else 0)

@@ -71,6 +71,7 @@ class Storage:
         if batch > self.memory_bytes:
             rule = f"a number of GiB of at least {batch / 2**30:.3g}, room for one batch"
             raise _checks.fail("memory_gb", rule, self.memory_gb)
+        # Not zeroed: `compute` fills every row.
         if needed <= self.memory_bytes - taken:
             return np.empty(shape, self.dtype)
         return _mapped(shape, self.dtype, needed, self.directory)
@@ -84,12 +85,14 @@ def frozen_function(model: Any, cut: Any, images: int) -> Callable[[np.ndarray],
     """
     lower = graph.part(model, model.input, cut)
     height, width, channels = model.inputs[0].shape[1:]
+    # Of any batch size, so that the last batch needs no trace of its own.
     pixels = tf.TensorSpec((None, height, width, RGB), tf.uint8)
     traced = tf.function(
         lambda x: lower(tf.cast(as_channels(x, channels), tf.float32), training=False)
     )
     concrete = traced.get_concrete_function(pixels)
     weights_mb = lower.count_params() * 4 / 2**20
+    # By size: folding copies every weight into the graph.
     if images < IMAGES_PER_MB * weights_mb or _writes(concrete):
         return lambda images: concrete(tf.constant(images)).numpy()
     folded = private.folded(concrete)
@@ -125,6 +128,7 @@ def compute(
         start = 0
         for images, _ in batches:
             values = function(images)
+            # Only the first batch tells the shape, which a model may leave open.
             if out is None:
                 out = storage.empty((len(views), count, *values.shape[1:]), len(values), taken)
             # Too large for float16 is told below, with what to do about it.
@@ -195,6 +199,7 @@ class _Rows:
         self.batch_size, self.seed, self.start = batch_size, seed, start
         self.epoch, self.ordered = start[0], -1
         self.sample = sample or (lambda _: np.arange(len(targets)))
+        # Asked once here, for the number of rows, which is always the same.
         self.order = self.sample(self.epoch)
         self.steps = -(-len(self.order) // batch_size)
 
@@ -204,12 +209,15 @@ class _Rows:
 
     def batch(self, step: int) -> Batch:
         if self.ordered != self.epoch and self.seed is not None:
+            # The order of `augment.Batches`: what is stored changes no outcome.
             rng = keys.keyed(self.seed, keys.SHUFFLE, self.epoch)
             self.order, self.ordered = rng.permutation(self.sample(self.epoch)), self.epoch
         view = self.features[self.epoch % len(self.features)]
         rows = self.order[step * self.batch_size : (step + 1) * self.batch_size]
+        # With the last batch, as `fit` may never ask for another one.
         if step + 1 == self.steps:
             self.epoch += 1
+        # float16 is for storing; layers that train compute in float32.
         return view[rows].astype(np.float32, copy=False), self.targets[rows]
 
 
@@ -217,6 +225,7 @@ def _mapped(shape: tuple[int, ...], dtype: str, needed: int, directory: Path | N
     where = Path(directory or tempfile.gettempdir())
     free = shutil.disk_usage(where).free
     full = f"activations need {needed / 2**30:.2f} GiB on disk, and {where} has "
+    # Before reserving, which on some file systems writes all of it.
     if free < needed:
         raise OSError(f"{full}{free / 2**30:.2f}; lower cache_views or use float16")
     with tempfile.TemporaryFile(dir=where) as file:

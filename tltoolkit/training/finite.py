@@ -7,10 +7,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tltoolkit._checks import listed
 from tltoolkit.layers import graph
 from tltoolkit.training.job import Task
 
-SHOWN = 5
+SHOWN = 5  # images in the message; a batch has many
 
 
 class Finite(keras.callbacks.Callback):
@@ -40,6 +41,7 @@ class Finite(keras.callbacks.Callback):
         """Look at the loss, which is the mean of the epoch so far: one NaN makes it NaN."""
         first_epoch, first_step = self.start
         self.step = batch + (first_step if self.epoch == first_epoch else 0)
+        # A loss that is not logged cannot be looked at, and is no reason to stop.
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
             raise self.error(f"the loss became {loss}")
@@ -56,13 +58,15 @@ class Finite(keras.callbacks.Callback):
     def error(self, what: str) -> FloatingPointError:
         """What happened, when, on which images, in which layer, and what to do about it."""
         stage = self.task.stage
+        names = listed(self.task.names(self.epoch, self.step), SHOWN)
         return FloatingPointError(
             f"{what} in stage {stage.name!r}, epoch {self.epoch + 1}, step {self.step + 1}, on "
-            f"{_listed(self.task.names(self.epoch, self.step))}; {self._first_broken()}; "
+            f"{names}; {self._first_broken()}; "
             f"try a learning_rate below {float(stage.learning_rate):g}{self.kept}"
         )
 
     def _first_broken(self) -> str:
+        # The same step again, from data keyed by epoch and step.
         with self.task.data((self.epoch, self.step)) as (train, _):
             x, *_ = next(iter(train))
         name = first_broken(self.model, x)
@@ -78,6 +82,7 @@ def first_broken(model: Any, x: Any) -> str | None:
 
     Of a model whose graph is not known, the first whose weights are not; None if all are.
     """
+    # Without a graph outputs of single layers cannot be had.
     if not graph.is_functional(model):
         broken = (layer.name for layer in model.layers if not _finite(layer.weights))
         return next(broken, None)
@@ -98,8 +103,3 @@ def _finite(values: Iterable[Any]) -> bool:
     # TensorFlow's is_finite takes no whole numbers, as states of generators are.
     floats = [tensor for tensor in tensors if tensor.dtype.is_floating]
     return all(bool(tf.reduce_all(tf.math.is_finite(tensor))) for tensor in floats)
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -64,6 +64,7 @@ def check(
         TypeError: Something else than a Keras callback.
         ValueError: A callback that has no place in a run; it says what does its work.
     """
+    # A solved stage calls nobody, so that nothing in it can harm a callback.
     fitted = [stage for stage in stages if not stage.solved]
     if correction.imbalance.adjust == correcting.RETRAIN and linear_head(network) is None:
         fitted.append(Stage(correcting.RETRAIN))
@@ -125,6 +126,7 @@ def _no_monitor(callback: Any, callbacks: Sequence[Any], logged: Sequence[str]) 
     """Why a callback could not compare what it watches, or ""."""
     if not isinstance(callback, (keras.callbacks.EarlyStopping, keras.callbacks.ReduceLROnPlateau)):
         return ""
+    # Ours may watch several; Keras' have one.
     names: tuple[str, ...] = getattr(callback, "monitors", (callback.monitor,))
     known = {*logged, "learning_rate", "momentum"}
     # What other callbacks log is theirs to know.

@@ -28,6 +28,7 @@ UNDECAYED = ("bias", "gamma", "beta")
 def fit(task: Task, progress: Progress) -> History:
     """Train the stage; the model then has the weights of its last epoch."""
     trainer = task.trainer()
+    # By the stage's own seed, so that a stage is the same whatever ran before.
     reseed(trainer, task.seed)
     loss = loss_of(task)
     _compile(trainer, task, loss)
@@ -69,6 +70,12 @@ def _compile(trainer: Any, task: Task, loss: Any) -> None:
         metrics=objective.metrics_of(task, loss),
         jit_compile=jit_compile,
     )
+    # Keras makes their variables within the first step (3.15.1), and TensorFlow then traces that
+    # step once more: twice the time before a stage begins.
+    with trainer.distribute_strategy.scope():
+        trainer.optimizer.build(trainer.trainable_variables)
+        targets = task.job.train.targets[:1]
+        trainer.compute_metrics(None, targets, np.zeros_like(targets))
 
 
 def optimizer_of(trainer: Any, task: Task, rate: Callable[[float], Any]) -> Any:
@@ -81,6 +88,7 @@ def optimizer_of(trainer: Any, task: Task, rate: Callable[[float], Any]) -> Any:
             Keras schedule.
     """
     stage = task.stage
+    # Blocks from the top, so that the head is at depth 0 of any network.
     from_top = list(task.job.network.blocks.values())[::-1]
     depth = {layer: i for i, names in enumerate(from_top) for layer in names}
     labels = graph.labels(task.job.model)
@@ -133,6 +141,7 @@ def _one_log(task: Task, progress: Progress) -> Iterator[None]:
     kept = [log.append for log in logs]
     begun = any(not result.stage.solved for result in progress.results)
     for log in logs:
+        # The user's own choice counts as well.
         log.append = log.append or begun or progress.start != (0, 0)
     try:
         yield
@@ -166,6 +175,7 @@ def _recalibrate(
     estimate_batch_norm(trainer, train)
     for norm, trainable in flags:
         norm.trainable = trainable
+    # Training figures of the last epoch: estimating has none of its own.
     logs = {name: values[-1] for name, values in history.items()}
     if validation is not None:
         logs |= validation.scores()

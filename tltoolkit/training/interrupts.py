@@ -55,6 +55,7 @@ class Interrupts:
 
     def _take(self, number: int, frame: Any) -> None:
         again, self.asked = self.asked is not None, number
+        # At once where no step is under way, and for whoever asks twice.
         if again or not self.waits:
             self.leave()
         # Not by print: the signal may have come in the middle of one.

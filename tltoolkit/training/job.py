@@ -110,6 +110,7 @@ class Task:
 
     def scorer(self, trainer: Any) -> Any:
         """The part of the model that is computed of the validation images in every epoch."""
+        # The usual case: both are cut alike, and one model serves both.
         if self.held_at is self.tensor:
             return trainer
         return graph.part(self.job.network.model, self.held_at, self.job.network.output)
@@ -171,6 +172,7 @@ class Task:
             sample=self.sample,
             epochs_from=epoch,
             steps_from=step,
+            # Versions of images are counted on over stages, their order is not.
             augment_from=self.first_epoch,
         )
 
@@ -181,6 +183,7 @@ class Task:
         with contextlib.ExitStack() as stack:
 
             def dataset(batches: augment.Batches) -> Any:
+                # The error of a bad image names it; TensorFlow's own does not.
                 stack.enter_context(batches.own_errors())
                 return batches.to_dataset().map(job.network.as_input)
 
@@ -198,6 +201,7 @@ def task_of(
     boundary = None
     if job.network.output is not None:
         boundary = freezing.boundary(job.model, plan, recalibrated(job, stage))
+    # 0 asks for new images in every epoch, through the whole model.
     tensor = boundary if stage.cache_views != 0 else None
     views = 0 if tensor is None else _views(job, stage, pipeline, tensor)
     return Task(
@@ -244,6 +248,7 @@ def _pipeline(job: Job, stage: Stage) -> Any:
 
 
 def _views(job: Job, stage: Stage, pipeline: Any, tensor: Any) -> int:
+    # Validation images are stored besides, and take their room first.
     held = 0 if job.val is None else _bytes(job, job.val, tensor)
     return caching.choose_views(
         stage.cache_views,

@@ -19,6 +19,7 @@ class StopAfter(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """The next `fit` begins."""
+        # By fits, as one callback serves all stages of a run.
         self.fits, self.taken = self.fits + 1, 0
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:

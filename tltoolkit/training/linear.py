@@ -83,6 +83,7 @@ def makes_outputs(network: Network, dense: Any, tensor: Any) -> bool:
 
     Computed, since a layer that changes them may be of any kind and stand anywhere.
     """
+    # A map or tokens: a dense layer on these has no closed form here.
     if tuple(tensor.shape) != (None, dense.kernel.shape[0]):
         return False
     rng, units = np.random.default_rng(0), dense.kernel.shape

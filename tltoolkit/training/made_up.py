@@ -22,6 +22,7 @@ def rows(stored: np.ndarray, correction: Correction, seed: int) -> tuple[np.ndar
         correction: What is done about class imbalance.
         seed: Of the sampler.
     """
+    # In the order of `reshape` below: version after version.
     labels = np.tile(correction.labels, len(stored))
     flat = stored.reshape(-1, stored.shape[-1])
     made, classes = resample(flat, labels, correction.imbalance.features, seed)
@@ -31,6 +32,7 @@ def rows(stored: np.ndarray, correction: Correction, seed: int) -> tuple[np.ndar
 
 def sample(count: int, size: int, seed: int) -> Callable[[int], np.ndarray]:
     """From the epoch to `size` of `count` rows; the epochs take turns among them."""
+    # One order for all epochs, which go on in it: each row comes equally often.
     order = np.random.default_rng(seed).permutation(count)
     return lambda epoch: order[(epoch * size + np.arange(size)) % count]
 

@@ -23,12 +23,15 @@ def loss_of(task: Task) -> losses.CrossEntropy:
         "from_logits": task.job.network.from_logits,
     }
     if name == "ldam":
+        # In place of the others: they count from a late epoch on.
         options["class_weights"] = correction.deferred_weights
         return losses.LDAM(list(correction.counts), margin=correction.imbalance.margin, **options)
     if name == "asymmetric":
+        # Before `multi_label` is set, which it has itself.
         return losses.Asymmetric(**options)
     options["multi_label"] = task.job.multi_label
     if name in ("focal", "balanced_focal"):
+        # Balanced focal is focal with its weights, which `class_weights` has in it already.
         return losses.Focal(gamma=correction.imbalance.gamma, **options)
     return losses.CrossEntropy(**options)
 
@@ -39,6 +42,7 @@ def metrics_of(task: Task, loss: losses.CrossEntropy) -> list[Any]:
     # A logit of 0 is a probability of one half.
     threshold = 0.0 if network.from_logits else 0.5
     if network.one_for_two(task.job.multi_label):
+        # Keras' binary accuracy takes targets (B, 1), and these are (B, 2).
         found = [keras.metrics.MeanMetricWrapper(_is_right, "accuracy", threshold=threshold)]
     elif task.job.multi_label:
         found = [keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)]

@@ -13,8 +13,8 @@ from tltoolkit.model.network import probabilities
 PENALTIES = tuple(10.0 ** (k / 2) for k in range(-10, 3))
 # scikit-learn's own, where one row per class leaves none to pick by.
 NONE_HELD = 1.0
-FOLDS = 3
-PATIENCE = 2
+FOLDS = 3  # a third of the rows stands in for validation images
+PATIENCE = 2  # a single rise may be the chance of few rows
 # Of float32, a few units in the last place: stretched to a deviation of 1, such a feature would
 # get a weight so large that sums with it lose the digits of all others.
 ROUNDING = 1e-6
@@ -133,6 +133,7 @@ def _path(
     penalties: tuple[float, ...],
     scale: bool = True,
 ) -> Solution:
+    # In float64: near the optimum a step of L-BFGS is less than float32 can tell.
     features, targets, row_weights = fit[0].astype(np.float64), *fit[1:]
     mean, std = features.mean(0), features.std(0)
     # A feature that never varied, but for rounding, says nothing, and must not when it does.
@@ -146,6 +147,7 @@ def _path(
     models = _models(targets.shape[1], multi_label)
     for penalty in penalties:
         weights, intercepts = _fit(models, (scaled, targets, row_weights), multi_label, penalty)
+        # Back to the features as they are stored: standardising is part of the solution.
         kernel = (weights if span is None else weights @ span.T).T / std[:, None]
         found = Solution(
             kernel=kernel.astype(np.float32),
@@ -153,6 +155,7 @@ def _path(
             penalty=penalty,
         )
         loss = 0.0 if val is None else _loss(found, val, multi_label)
+        # Twice in a row, as a single rise may be the chance of few rows.
         worse = 0 if loss < least else worse + 1
         if loss < least:
             best, least = found, loss
@@ -170,6 +173,7 @@ def _loss(found: Solution, val: Rows, multi_label: bool) -> float:
 def _models(classes: int, multi_label: bool) -> list[Any]:
     from sklearn.linear_model import LogisticRegression
 
+    # Each keeps its own start for the next strength.
     count = classes if multi_label else 1
     # scikit-learn stops at 1e-4 or after 100 iterations (1.9.1); a head shall be at its optimum.
     return [LogisticRegression(tol=1e-5, max_iter=1000, warm_start=True) for _ in range(count)]

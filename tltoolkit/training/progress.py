@@ -94,6 +94,7 @@ class Progress:
         """Add a stage to those that are done, and write the checkpoint that says so."""
         self.results.append(result)
         self.histories.append(history)
+        # Before the checkpoint, which else would begin the stage anew.
         self.begun, self.found = {}, None
         if self.directory is not None:
             model = training_state.values(training_state.model_variables(job.model))
@@ -134,6 +135,7 @@ class Progress:
                 f"the checkpoints in {self.directory} are of an earlier version, which knew layers "
                 "by name; start the run anew in another directory"
             )
+        # Before anything is taken over: the progress stays as it was where this fails.
         training_state.check_fits("model", variables, tree["model"])
         training_state.assign(variables, tree["model"])
         # A model that was built again has the same variables under other automatic names.
@@ -167,6 +169,7 @@ def checkpoint_bytes(job: Job, unfrozen: Iterable[str | int | float]) -> int:
         unfrozen: What the stages unfreeze.
     """
     labels = graph.labels(job.model)
+    # Bytes of float32; coarser weights take less, which is room to spare.
     sizes = {labels[id(layer)]: 4 * layer.count_params() for layer in job.model.layers}
     plans = [freeze_plan(job.model, job.network.blocks, unfreeze) for unfreeze in unfrozen]
     trained = max(sum(sizes.get(name, 0) for name in plan if plan[name]) for plan in plans)
@@ -197,6 +200,7 @@ class StageCheckpoints(Resume):
 
     def save(self) -> Path:
         """Write a checkpoint of this moment, but never one with weights that are not finite."""
+        # A run that goes on from broken weights would break again.
         self.finite.check_weights()
         return super().save()
 
@@ -230,11 +234,6 @@ class StageCheckpoints(Resume):
 
     def _is_due(self) -> bool:
         return super()._is_due() or self.progress.interrupts.asked is not None
-
-    def _make_metrics(self) -> None:
-        # Keras 3.15.1 makes the variables of metrics with the first batch: too late here.
-        targets = self.task.job.train.targets[:1]
-        self.model.compute_metrics(None, targets, np.zeros_like(targets))
 
     def _finish(self, trained: bool) -> None:
         self.progress.interrupts.waits = False

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tltoolkit import _checks
 from tltoolkit.training.terms import LADDER, SWEEP
 
 # A fall of the loss smaller than this share of it is none.
@@ -44,10 +45,8 @@ class RateCurve:
 
     def plot(self) -> Any:
         """The curve as a matplotlib figure, the suggestions as vertical lines."""
-        try:
+        with _checks.extra("plots need matplotlib", "report"):
             from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("plots need matplotlib: pip install 'tltoolkit[report]'") from error
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
         marker = "." if self.mode == SWEEP else "o"
@@ -78,7 +77,9 @@ def diverged(losses: NDArray[np.float64], steps: int) -> bool:
     if not np.isfinite(losses[-1]):
         return True
     average = smooth(losses, steps)
+    # In the first steps the average is that of a few losses.
     past = len(losses) > RUN_UP * steps
+    # Far above its lowest, and above its start: a low minimum alone would end it early.
     return bool(past and average[-1] > max(4 * average.min(), 1.2 * average[0]))
 
 
@@ -106,6 +107,7 @@ def from_sweep(
     average = smooth(losses[:end], steps)
     why = _unreliable(losses[:end], average, steps)
     found = {} if why else _rules(rates[:end], average, steps)
+    # By rate, so that rules which agree are tried once.
     ends = {rate: try_out(rate) for rate in found.values()}
     suggestion = min(ends, key=lambda rate: _or_infinite(ends[rate]), default=None)
     return RateCurve(

@@ -19,6 +19,7 @@ def level(verbose: str | int) -> int:
         ValueError: Something else than "auto", 0, 1 and 2.
     """
     VERBOSE.check("verbose", verbose)
+    # True is 1 and False is 0, as in Keras.
     if verbose != "auto":
         return int(verbose)
     # Python has no standard output without a console, as under pythonw on Windows.

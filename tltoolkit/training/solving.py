@@ -91,6 +91,7 @@ def held_out_f1(task: Task, choice: Choice) -> float:
     targets, held = _rows(task)[1], _held(task)
     if held is not None:
         targets = np.concatenate([targets, held[1]])
+    # NaN marks rows that no part held out.
     said = np.isfinite(choice.held_out).all(1)
     if not said.any():
         return float("nan")

@@ -40,15 +40,18 @@ def run_stage(job: Job, stage: Stage, number: int, progress: Progress) -> None:
         RuntimeError: A frozen variable changed.
     """
     plan = freezing.freeze_plan(job.model, job.network.blocks, stage.unfreeze, stage.batch_norm)
+    # Before all that follows: what trains decides hashes, cut and optimizer.
     freezing.apply_freeze(job.model, plan)
     paths, variables = graph.paths(job.model), frozen.lasting(job.model)
     trained = tuple(paths[id(v)] for v in job.model.trainable_variables)
+    # Of a stage that goes on these are the hashes from before the interruption.
     begun = progress.begin_stage(job.steps, frozen.hashes(variables))
     progress.paths = variable_paths(job.model)
     before = begun["hashes"]
     task = with_rate(task_of(job, stage, number, progress.first_epoch, plan), begun)
     history = (solving if stage.solved else gradient).fit(task, progress)
     changed = frozen.changed(variables, before)
+    # Against the plan: a frozen variable that moved makes every stored feature wrong.
     frozen.check(task, changed)
     result = StageResult(
         stage=stage,

@@ -18,6 +18,7 @@ from tltoolkit.training.untouched import untouched
 
 # From where weights hardly move to where the loss explodes.
 LOW, HIGH = 1e-6, 10.0
+# Of a sweep, through seven decades; of a rung, of which the last quarter is averaged.
 SWEEP_STEPS, RUNG_STEPS = 100, 30
 # Of a rung, the share of last steps whose mean loss is its result.
 LAST = 0.25
@@ -68,6 +69,7 @@ def sweep(make: Losses, low: float, high: float, steps: int) -> RateCurve:
         if rates.diverged(np.array(losses), steps):
             break
     seen = tried[: len(losses)], np.array(losses)
+    # Each suggestion is tried from the start: a sweep's own losses depend on the rates before.
     return rates.from_sweep(*seen, steps, lambda rate: rung(make, rate, RUNG_STEPS))
 
 
@@ -129,6 +131,7 @@ def training_step(trainer: Any, loss: Any, optimizer: Any) -> Callable[[Any], fl
     def step(x: Any, y: Any, weight: Any) -> Any:
         with tf.GradientTape() as tape:
             value = loss(y, trainer(x, training=True), sample_weight=weight)
+            # Penalties of layers, which `fit` adds to the loss as well.
             value += sum(trainer.losses)
         optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
         return value

@@ -23,6 +23,7 @@ def network_for(model: Any, data: Any, from_logits: bool | str = "auto") -> Netw
         ValueError: Data with other classes than the model's, or outputs that do not fit them.
     """
     _checks.instance("model", model, keras.Model, "a keras.Model")
+    # Before the network is looked at, which needs to know `multi_label`.
     check_image_data(data)
     network = network_of(model, from_logits, data.multi_label)
     network.check_classes("data", data.class_names, data.multi_label)
@@ -86,6 +87,7 @@ def sample(split: Any, count: int, seed: int = 0) -> Any:
 
     One image of each class after the other is drawn, so that a few images show all classes.
     """
+    # Of several labels the first: it only spreads the choice.
     labels = split.labels.argmax(1) if split.multi_label else split.labels
     order = keys.keyed(seed, keys.SHUFFLE).permutation(len(split))
     turn = np.empty(len(split), np.int64)

@@ -48,6 +48,7 @@ def remembered(model: Any) -> Callable[[], None]:
     def put_back() -> None:
         for layer, trainable in flags:
             layer.trainable = trainable
+        # After the layers, whose flags reach down to variables.
         for variable, trainable in variable_flags:
             variable.trainable = trainable
         for variable, value in values:

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+# Linux alone has it; elsewhere nothing is limited or told.
 STATUS = Path("/proc/self/status")
 # Timed steps go on for so long; the first step, which traces, is not timed.
+# Long beside the clock's own noise, short beside the start of the process.
 SECONDS = 1.0
 # In errors of other classes, such as RuntimeError for a thread that gets no stack.
 OUT_OF_MEMORY = ("Cannot allocate memory", "can't start new thread")
@@ -27,6 +29,7 @@ def main() -> None:
     with contextlib.suppress(OSError):
         # Where the machine itself runs out, the kernel shall take this process first.
         Path("/proc/self/oom_score_adj").write_text("1000")
+    # Before Keras is asked to read the networks, which are made of these classes.
     custom = {name: _found(module, name) for module, name in order["classes"]}
     import keras
 
@@ -46,10 +49,12 @@ def main() -> None:
         try:
             speed = _speed(lower, upper, size, order)
         except Exception as error:
+            # Any other fault would be taken for a lack of memory by the parent.
             if not _of_memory(error):
                 raise
             return
         row = {"batch_size": size, "images_per_second": speed, "memory_gb": _held("VmHWM")}
+        # At once: what was measured counts, though the next size may end the process.
         print(json.dumps(row), flush=True)
 
 
@@ -57,12 +62,14 @@ def _speed(lower: Any, upper: Any, size: int, order: dict[str, Any]) -> float:
     rng = np.random.default_rng(0)
     shape = (size, order["image_size"], order["image_size"], order["channels"])
     x = rng.integers(0, 256, shape).astype(np.float32)
+    # Not timed: the frozen part runs once, whatever is trained on it.
     if lower is not None:
         x = lower(x, training=False)
     classes = upper.output_shape[-1]
     y = np.eye(classes, dtype=np.float32)[rng.integers(0, classes, size)]
     upper.train_on_batch(x, y)
     started, steps = time.perf_counter(), 0
+    # One at least, since a step of a large batch may take longer than that.
     while not steps or time.perf_counter() - started < SECONDS:
         upper.train_on_batch(x, y)
         steps += 1
@@ -84,6 +91,7 @@ def _limit(memory_gb: float | None) -> None:
         return
     import resource
 
+    # What this process holds already is not among what is free.
     allowed = _available() + _held("VmRSS") if memory_gb is None else memory_gb
     # Addresses that are reserved but hold nothing, as threads' stacks, are not what is meant.
     addresses = _held("VmSize") + max(0.0, allowed - _held("VmRSS"))
@@ -109,6 +117,7 @@ def _gib(text: str, name: str) -> float:
 
 
 def _found(module: str, name: str) -> Any:
+    # By each part of a qualified name: a class may stand within another.
     value: Any = importlib.import_module(module)
     for part in name.split("."):
         value = getattr(value, part)

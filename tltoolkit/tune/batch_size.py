@@ -16,6 +16,7 @@ from tltoolkit.training.trial import network_for
 from tltoolkit.training.untouched import untouched
 from tltoolkit.tune.terms import FIND_BATCH_SIZE, SCALED_RATE
 
+# Each twice the last, so that few measurements span what one device takes.
 SIZES = (16, 32, 64, 128, 256)
 # Optimizers whose step is the gradient's own size; the others scale it away.
 LINEAR = ("sgd",)
@@ -62,6 +63,7 @@ class BatchSizes:
         Raises:
             ValueError: A value out of range, or no batch size was found.
         """
+        # Before the checks, which look at what is meant.
         target = self.batch_size if to is None else to
         _checks.arguments(SCALED_RATE, locals())
         _checks.integer("to", target, 1)
@@ -70,10 +72,8 @@ class BatchSizes:
 
     def plot(self) -> Any:
         """Images per second and memory by batch size, as a matplotlib figure."""
-        try:
+        with _checks.extra("plots need matplotlib", "report"):
             from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("plots need matplotlib: pip install 'tltoolkit[report]'") from error
         figure = Figure(figsize=(8, 3), layout="constrained")
         rows = (("images per second", self.images_per_second), ("GiB held", self.memory_gb))
         for axes, (title, values) in zip(figure.subplots(1, 2), rows, strict=True):
@@ -115,6 +115,7 @@ def find_batch_size(
     """
     _checks.arguments(FIND_BATCH_SIZE, locals())
     network = network_for(model, data, from_logits)
+    # A larger batch than the data would be the same batch.
     sizes = [size for size in SIZES if size <= len(data.train)]
     if not sizes:
         rule = f"an ImageData with at least {SIZES[0]} training images"
@@ -140,13 +141,16 @@ def find_batch_size(
 def _networks(model: Any, network: Any, unfreeze: Any, batch_norm: str) -> dict[str, Any]:
     """The frozen and the training part as JSON, and the classes that they are made of."""
     plan = freezing.freeze_plan(network.model, network.blocks, unfreeze, batch_norm)
+    # The cut of a real stage, below what it will estimate anew.
     moved = freezing.recalibrated(network.model, network.blocks, unfreeze, batch_norm)
     cut = None if network.output is None else freezing.boundary(network.model, plan, moved)
+    # The freeze plan is applied for the JSON, which has `trainable` in it.
     with untouched(model):
         freezing.apply_freeze(network.model, plan)
         if not network.model.trainable_variables:
             rule = f"one with variables that train with unfreeze={unfreeze!r}"
             raise _checks.fail("model", rule, model)
+        # A subclassed model is not cut: it goes over whole.
         upper, lower = network.model, None
         if network.output is not None:
             start = network.model.input if cut is None else cut
@@ -170,6 +174,7 @@ def _networks(model: Any, network: Any, unfreeze: Any, batch_norm: str) -> dict[
 def _own_classes(model: Any) -> list[tuple[str, str]]:
     kinds = {type(layer) for layer in graph.layers_inside(model)}
     own = {kind for kind in kinds if not kind.__module__.startswith("keras.")}
+    # A class of the script itself would run the whole script again when imported.
     if local := sorted(kind.__name__ for kind in own if kind.__module__ == "__main__"):
         rule = f"one whose layers another process can import; move {', '.join(local)} to a module"
         raise _checks.fail("model", rule, model)
@@ -181,6 +186,7 @@ def _measure(order: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     # What can be imported here must be there as well, for layers of the user's.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", CHILD]
+    # No `check`: an end without memory is a result here.
     done = subprocess.run(
         command, input=json.dumps(order), env=environment, capture_output=True, text=True
     )
@@ -189,6 +195,7 @@ def _measure(order: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if not rows or done.returncode > 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise RuntimeError(f"the network could not be trained in another process: {last}")
+    # The first line only says that the network stands.
     yield from rows[1:]
 
 

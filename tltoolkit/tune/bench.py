@@ -44,6 +44,7 @@ class Bench:
     weights: Weights
     seed: int
     storage: Storage
+    # With the values of all variables: trials train in place.
     networks: dict[Any, tuple[Any, list[np.ndarray]]] = field(default_factory=dict)
     features: dict[Any, Features] = field(default_factory=dict)
     pipelines: dict[Any, Any] = field(default_factory=dict)
@@ -68,8 +69,10 @@ class Bench:
         progress = Progress()
         job = self._job(settings, space.batch_size(values), callbacks)
         for number, stage in enumerate(space.plan_of(values, self.augment)):
+            # For each stage: only those that train nothing but a head share features.
             shared, its_job = self._shared(stage, job)
             run_stage(its_job, shared, number, progress)
+        # Of the best epoch of all stages, as `fine_tune` would keep it.
         return progress.best.score[0]
 
     def plan(self, values: space.Values) -> Plan:
@@ -92,19 +95,23 @@ class Bench:
 
     def _shared(self, stage: Stage, job: Job) -> tuple[Stage, Job]:
         """The same with features that trials have in common, if only a head trains."""
+        # What lies below the cut has changed by then, so that its features are nobody else's.
         if stage.unfreeze != freezing.HEAD:
             return stage, job
         settings = job.network.settings
+        # A bench builds its own classifiers.
         assert settings is not None
         shown = stage.augment, repr(settings.preparation)
         head = settings.head
         key = (*_key(settings), head.pooling, head.taps, head.statistics, *shown)
         kept = self.features.setdefault(key, Features(storage=self.storage))
         augmented = self._pipeline(stage.augment, settings)
+        # The pipeline moves from the stage to the job: one object for all trials.
         return replace(stage, augment=None), replace(job, features=kept, augmented=augmented)
 
     def _model(self, settings: Settings) -> Any:
         """The classifier of `settings`, on that network."""
+        # A head is new for each trial, with weights by its seed; the network is not.
         made = with_head(self._network(settings), settings.head)
         note_preparation(made, settings.preparation)
         return made

@@ -20,6 +20,7 @@ from tltoolkit.tune.bench import Weights, weights_of
 from tltoolkit.tune.searching import check_weights, search
 from tltoolkit.tune.terms import CLIMB
 
+# By it `fine_tune` picks the best epoch, too.
 METRIC = "f1_macro"
 # One of so many parts of the training images validates where the plan learns from all it is given.
 FOLDS = 5
@@ -131,6 +132,7 @@ def climb(
     if data.val is None:
         raise _checks.fail("data", "an ImageData with a validation split", data)
     check_weights(weights, names)
+    # A search finds the plan; one that was given would be ignored.
     if space is not None and plan != "auto":
         raise _checks.fail("plan", "left out where a space is searched", plan)
     if space is not None and "backbone" in space:
@@ -154,10 +156,12 @@ def climb(
         else:
             run = _tuned(data, space, trials, built, seed, options)
         seconds = time.perf_counter() - started
+        # On the same rows for all, which a paired comparison takes.
         report = evaluate(run.model, data.val)
         rungs.append(rung_of(name, run, report, seconds, best and best[1], seed))
         if not rungs[-1].pays:
             break
+        # Only one that pays: it is what comes back in the end.
         best = run, report
     assert best is not None
     return Climb(rungs=tuple(rungs), run=best[0], why=_why(rungs, family))
@@ -183,6 +187,7 @@ def family_of(family: str) -> list[str]:
     _checks.one_of("family", family, dict.fromkeys(row.family for row in rows))
     members = [row for row in rows if row.family == family]
     larger = {row.next for row in members}
+    # It begins with the one that nobody calls the next.
     chain = [next(row for row in members if row.name not in larger)]
     while chain[-1].next is not None:
         chain.append(backbones.get(chain[-1].next))
@@ -210,6 +215,7 @@ def _tuned(
     names = ("backbone", "image_size", "fit", "normalise")
     fixed = {name: built[name] for name in names if built[name] is not None}
     found = search(data, {**space, **fixed}, trials=trials, weights=built["weights"], seed=seed)
+    # Options of the caller last: what is said explicitly counts.
     tuned = {"batch_size": found.batch_size, "seed": seed, **options}
     return fine_tune(build_classifier(**found.build_options), data, found.plan, **tuned)
 

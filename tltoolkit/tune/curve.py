@@ -24,6 +24,7 @@ from tltoolkit.tune.power_law import FloatArray, PowerLaw
 from tltoolkit.tune.subsets import check_sizes, default_sizes, nested
 from tltoolkit.tune.terms import LEARNING_CURVE
 
+# Enough for quantiles at 95 %: five draws lie beyond either end.
 DRAWS = 200
 # A gain that is worth the work of collecting and labelling.
 WORTH = 0.01
@@ -100,12 +101,15 @@ class LearningCurve:
         """What one training on `size` images would bring; the farther, the less sure it is."""
         _checks.integer("size", size, 1)
         scores = np.array([law.score(size) for law in self.laws])
+        # Within each draw, as the errors of both ends go together.
         gains = scores - [law.score(self.images) for law in self.laws]
         expected = float(self.law.score(size))
+        # Of the law and not of the measured point, whose luck would be taken for a trend.
         gain = expected - float(self.law.score(self.images))
         # Seeded by the size, so that the same question has the same answer.
         chance = np.random.default_rng(size).normal(0, self.spread, len(scores))
         low, high = _interval((scores + chance).clip(0, 1), self.level, expected)
+        # Without the chance of one training, which no further images take away.
         gain_low, gain_high = _interval(gains, self.level, gain)
         return Forecast(
             size=size,
@@ -187,6 +191,7 @@ def learning_curve(
             not one dense layer, without a plan. All before any training.
     """
     _checks.arguments(LEARNING_CURVE, locals())
+    # Before anything is spent: a model that comes trained makes any curve flat.
     build = fresh(build)
     check_image_data(data)
     for name in ("val", on):
@@ -195,6 +200,7 @@ def learning_curve(
     if plan is None and options:
         raise _checks.fail("options", "given with a plan alone", sorted(options))
     if sizes is not None:
+        # Twice: bad images may be left out by the check, and with them some of the size.
         check_sizes(sizes, data.train)
     data = data.check()
     chosen = check_sizes(default_sizes(data.train) if sizes is None else sizes, data.train)
@@ -224,11 +230,13 @@ def summarise(
     """The learning curve of reports, (sizes, repeats), all on the same rows."""
     repeats = len(reports[0])
     flat = [report for row in reports for report in row]
+    # The same draws of rows for all: their luck cancels between sizes.
     drawn = _drawn(flat, metric, seed).reshape(len(sizes), repeats, -1)
     scores = np.array([[float(getattr(report, metric)) for report in row] for row in reports])
     rng = np.random.default_rng(seed)
     means = _resampled(drawn, rng)
     alike = np.ptp(scores, axis=1) == 0
+    # Of the largest two, as small sizes scatter more.
     variances = scores[~alike].var(axis=1, ddof=1)[-2:]
     spread = float(np.sqrt(variances.mean())) if len(variances) else 0.0
     # There is but one set of all images, which may be a lucky one too.
@@ -264,9 +272,11 @@ def _drawn(reports: Sequence[Report], metric: str, seed: int) -> FloatArray:
 
     def scores(weights: Any) -> Iterable[FloatArray]:
         for report in reports:
+            # From counts: drawing rows for each report and draw would copy them each time.
             sums = group_sums(weights, first.labels, report.rows.predicted, classes)
             yield getattr(join_counts([sums], rows), metric)
 
+    # In blocks, as the weights of all draws may not fit the memory.
     blocks = row_weights(rows, DRAWS, seed)
     return np.concatenate([np.stack([*scores(w.T.astype(np.int64))]) for w in blocks], axis=1)
 

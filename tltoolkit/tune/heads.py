@@ -43,6 +43,7 @@ def heads(
     plan = freezing.freeze_plan(network.model, network.blocks, freezing.HEAD)
     cut = freezing.boundary(network.model, plan)
     plain = network.plain
+    # By name and once, as `on` may be the validation split.
     splits = {name: data.splits[name] for name in dict.fromkeys(("train", "val", on))}
     targets = {name: as_targets(split, None) for name, split in splits.items()}
     stored = Features(storage=Storage()).get(
@@ -54,11 +55,13 @@ def heads(
             for name, split in splits.items()
         ],
     )
+    # The one view there is: images are shown plain.
     features = {name: np.asarray(values[0]) for name, values in zip(splits, stored, strict=True)}
 
     def train(rows: Any, seed: int) -> Report:
         held = features["val"], targets["val"]
         found = probe.solve(
+            # Scaled within `solve`, on these rows alone, as a smaller data set would be.
             features["train"][rows],
             targets["train"][rows],
             held,
@@ -66,6 +69,7 @@ def heads(
             seed,
             l2=l2_of(dense),
         )
+        # Without the model: on stored features the scores of a head are one product.
         said = probabilities(features[on] @ found.kernel + found.bias, data.multi_label)
         return Report.from_predictions(
             splits[on].labels, said, data.class_names, multi_label=data.multi_label
@@ -86,6 +90,7 @@ def trainings(
 
     def train(rows: Any, seed: int) -> Report:
         part = replace(data, train=data.train.subset(rows))
+        # A new model each time: the curve is of trainings from the start.
         run = fine_tune(build(), part, plan, seed=seed, **options)
         meaning = options.get("from_logits", "auto")
         return evaluate(run.model, data.splits[on], from_logits=meaning)

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from tltoolkit import _checks
+
 
 def new_figure(columns: int) -> Any:
     """A figure with that many axes side by side; returns it and the axes."""
-    try:
+    with _checks.extra("plots need matplotlib", "report"):
+        # Not pyplot, which keeps every figure and may want a display.
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'tltoolkit[report]'") from error
     figure = Figure(figsize=(5 * columns, 3.5), layout="constrained")
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
@@ -39,6 +40,7 @@ def curve_figure(points: Any, law: Any, forecast: Any, score_name: str) -> Any:
     axes.errorbar(
         [point.size for point in points],
         scores,
+        # matplotlib wants lengths, and refuses one that rounding made negative.
         yerr=np.abs(ends.T - scores),
         fmt="o",
         capsize=3,

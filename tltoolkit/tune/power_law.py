@@ -31,6 +31,7 @@ class PowerLaw:
 
     def score(self, size: Any) -> Any:
         """One minus the error, not below 0."""
+        # A law fitted to large sizes may ask for an error above 1 at small ones.
         return np.maximum(1 - self.error(size), 0.0)
 
     def __str__(self) -> str:
@@ -55,13 +56,16 @@ def fit(sizes: FloatArray, errors: FloatArray, deviations: FloatArray) -> PowerL
         return (p[0] * x ** -p[1] + p[2] - errors) / deviations
 
     def slopes(p: FloatArray) -> FloatArray:
+        # Derivatives by hand: differences cost a call for each parameter, in hundreds of fits.
         power = x ** -p[1]
         columns = [power, -p[0] * power * np.log(x), np.ones_like(x)]
         return np.stack(columns, axis=1) / deviations[:, None]
 
+    # Half of the error goes, half stays: a start within the bounds, as SciPy wants it.
     half = max(float(errors.min()) / 2, 1e-3)
     found = least_squares(
         residuals, (half, 0.5, half), slopes, bounds=([0, 0, 0], [np.inf, STEEPEST, 1])
     )
     scaled, b, c = map(float, found.x)
+    # Back to images: (n / largest)^-b is n^-b times largest^b.
     return PowerLaw(a=scaled * float(largest) ** b, b=b, c=c)

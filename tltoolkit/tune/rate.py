@@ -76,14 +76,17 @@ def find_lr(
             other classes than the model's.
     """
     _checks.arguments(FIND_LR, locals())
+    # After the table, as it compares numbers that are known to be some.
     _check_search(mode, low, high, steps)
     network = network_for(model, data, from_logits)
     for name in settings:
         _checks.one_of("setting", name, SETTINGS)
+    # `Stage` would refuse it too, but because of settings that nobody gave.
     if settings.get("optimizer") in SOLVERS:
         raise _checks.fail("optimizer", "one that has a learning rate", settings["optimizer"])
     # Its rate is for form's sake: a search sets its own.
     stage = Stage("find_lr", unfreeze=unfreeze, epochs=1, learning_rate=low, **settings)
+    # Before `untouched`: a name that does not exist fails without a copy of the weights.
     plan = freezing.freeze_plan(network.model, network.blocks, unfreeze, stage.batch_norm)
     default = sweep.SWEEP_STEPS if mode == SWEEP else sweep.RUNG_STEPS
     steps = default if steps is None else steps
@@ -92,6 +95,7 @@ def find_lr(
         if not network.model.trainable_variables:
             rule = f"one with variables that train with unfreeze={unfreeze!r}"
             raise _checks.fail("model", rule, model)
+        # Only so many: their features are computed once, and a step shows each.
         images = _some(data.check().train, steps * batch_size, seed)
         job = trial(network, images, batch_size=batch_size, seed=seed)
         return sweep.find_rate(task_of(job, stage, 0, 0, plan), mode, low, high, steps)

@@ -61,6 +61,7 @@ class Search:
         complete = self.trials["score"][self.trials["state"] == "complete"]
         if complete.nunique() < 2:
             return {}
+        # A forest of random trees: with a seed two looks agree.
         evaluator = FanovaImportanceEvaluator(seed=0)
         found = get_param_importances(self.study, evaluator=evaluator)
         return {name: float(share) for name, share in found.items()}
@@ -123,16 +124,19 @@ def search(
         RuntimeError: No trial came to its end.
         ImportError: Optuna is missing.
     """
+    # First of all, as nothing goes without.
     studies, runs = _needing_optuna("study"), _needing_optuna("trials")
     _checks.arguments(SEARCH, locals())
     check_image_data(data)
     if data.val is None:
         raise _checks.fail("data", "an ImageData with a validation split", data)
     given = spaces.read(space)
+    # Before images and weights: settings are quick to look at.
     spaces.check(given, data.class_names, data.multi_label)
     check_weights(weights, given.candidates().get("backbone", [spaces.BACKBONE]))
     total = _trials(trials, sampler, given)
     data = data.check()
+    # What must be the same for trials of two processes to be comparable.
     identity = {
         "space": given.to_dict(),
         "data": studies.fingerprint(data),
@@ -149,6 +153,7 @@ def search(
         study = studies.opened(storage, name, identity, prune)
         asked = studies.Asked(study, given, sampler, seed, studies.address_of(storage)[1])
         runs.run(asked, bench, total, verbose)
+    # By the study, which has trials of earlier calls, too.
     settings = runs.best(asked)
     return Search(
         settings=settings,
@@ -167,16 +172,15 @@ def _needing_optuna(name: str) -> Any:
     Optuna 4 keeps the exceptions of its optional imports that fail, and so, for ever, the frames
     of all who called and their variables: networks and images. A thread has no callers.
     """
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(importlib.import_module, f"tltoolkit.tune.{name}").result()
-    except ImportError as error:
-        raise ImportError("searches need Optuna: pip install 'tltoolkit[tune]'") from error
+    with _checks.extra("searches need Optuna", "tune"), ThreadPoolExecutor(1) as pool:
+        found = pool.submit(importlib.import_module, f"tltoolkit.tune.{name}").result()
+    return found
 
 
 def check_weights(weights: Weights, names: list[str]) -> None:
     """Raise an error for weights that lack one of these backbones, or are known to be missing."""
     if isinstance(weights, Mapping):
+        # For its error alone: a misspelt name.
         for one in weights:
             backbones.get(one)
         if missing := [one for one in names if one not in weights]:
@@ -188,6 +192,7 @@ def check_weights(weights: Weights, names: list[str]) -> None:
 def _trials(trials: int | None, sampler: str, space: spaces.Space) -> int:
     if sampler != GRID:
         return 20 if trials is None else trials
+    # More trials than combinations would only repeat some.
     size = math.prod(map(len, space.grid().values()))
     _checks.integer("trials", size if trials is None else trials, 1, size)
     return size if trials is None else trials

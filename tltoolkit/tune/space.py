@@ -21,8 +21,10 @@ BUILD = ("backbone", "image_size", "trunk", "fit", "normalise")
 HEAD = tuple(f.name for f in dataclasses.fields(Head) if f.name != "batch_size")
 STAGE = tuple(f.name for f in dataclasses.fields(Stage) if f.name not in ("name", "_"))
 SETTINGS = (*BUILD, *HEAD, "batch_size", *STAGE)
+# As `build_classifier` and `fine_tune` have them.
 BACKBONE, BATCH_SIZE = "efficientnet_lite0", 32
 # What a stage has unless the space says otherwise: a head alone, or upper blocks after the head.
+# As the stage of the head in `ready.fine_tune`.
 ALONE = {"epochs": 20, "learning_rate": 3e-3, "augment": "none"}
 UPPER = {"epochs": ready.EPOCHS, "learning_rate": ready.RATE, "label_smoothing": 0.1}
 LOG = "log"
@@ -102,12 +104,14 @@ def read(space: Any) -> Space:
     choices, ranges, fixed = {}, {}, {}
     for name, given in space.items():
         _checks.one_of("setting of the space", name, SETTINGS)
+        # By type: a tuple is a range, and a list of two numbers still a choice.
         if isinstance(given, list):
             choices[name] = _labelled(name, given)
         elif isinstance(given, tuple):
             ranges[name] = _range(name, given)
         else:
             fixed[name] = given
+    # A search of one point is a training.
     if not choices and not ranges:
         raise _checks.fail("space", "a mapping with at least one list or range", space)
     return Space(choices=choices, ranges=ranges, fixed=fixed)
@@ -118,6 +122,7 @@ def check(space: Space, class_names: tuple[str, ...], multi_label: bool) -> None
 
     Every two settings are tried together, because some allow one another only in part.
     """
+    # First, as a setting that nobody reads would pass all that follows.
     _check_used(space.candidates())
     for values in _pairs(space.candidates()):
         settings = build_settings(values, class_names, multi_label)
@@ -126,6 +131,7 @@ def check(space: Space, class_names: tuple[str, ...], multi_label: bool) -> None
                 if values.get(name):
                     rule = f"[{nothing}] with optimizer={values['optimizer']!r}"
                     raise _checks.fail(f"space[{name!r}]", rule, values[name])
+        # Any preset would do: what is looked at is what unfreezes.
         for stage in plan_of(values, augment="none"):
             _check_unfreeze(settings, stage.unfreeze)
 
@@ -162,6 +168,7 @@ def plan_of(values: Values, augment: str) -> Plan:
         alone = {name: v for name, v in {**ALONE, **given}.items() if name not in unused}
         return Plan((Stage(freezing.HEAD, **alone),))
     upper = {**UPPER, "augment": augment, **given}
+    # Half an epoch, but no more than half of the stage; a space may say otherwise.
     upper = {"warmup": min(0.5, upper["epochs"] / 2), **upper}
     upper = {name: value for name, value in upper.items() if name not in unused}
     solved = not any(values.get(name) for name in UNSOLVED)
@@ -180,6 +187,7 @@ def batch_size(values: Values) -> int:
 def _labelled(name: str, given: list[Any]) -> dict[Any, Any]:
     """Label -> value; numbers and strings are their own labels."""
     plain = (str, int, float, bool, type(None))
+    # Optuna stores choices as JSON and takes plain values alone without a warning.
     labels = [one if isinstance(one, plain) else json.dumps(one) for one in given]
     values = dict(zip(labels, given, strict=True))
     if not given or len(values) < len(given):
@@ -194,6 +202,7 @@ def _range(name: str, given: tuple[Any, ...]) -> Range:
     log = given[2:] == (LOG,)
     if not numbers or given[0] >= given[1] or given[2:] not in ((), (LOG,)):
         raise _checks.fail(f"space[{name!r}]", rule, given)
+    # Optuna would refuse it as well, but in the middle of the search.
     if log and given[0] <= 0:
         raise _checks.fail(f"space[{name!r}]", "a range above 0, since it is logarithmic", given)
     low, high = given[:2]

@@ -23,8 +23,10 @@ from tltoolkit.files import reading
 from tltoolkit.tune.space import Space
 
 IDENTITY = "search"
+# What a database file begins with.
 SQLITE = b"SQLite format 3\0"
 # Images whose content tells one data set from another with the same labels.
+# All would be read whole; a few, spread over the split, tell most changes.
 SHOWN = 8
 # Trials that have to finish, and epochs that each may run, before any is cut short.
 UNPRUNED_TRIALS, UNPRUNED_EPOCHS = 5, 3
@@ -36,6 +38,7 @@ def quiet() -> Iterator[None]:
     tensorflow = logging.getLogger("tensorflow")
     before = optuna.logging.get_verbosity(), tensorflow.level
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # It warns that functions are traced again, as they are for each new model.
     tensorflow.setLevel(logging.ERROR)
     try:
         yield
@@ -53,6 +56,7 @@ def address_of(storage: str | Path | None) -> tuple[str | None, bool]:
     if storage is None:
         return None, False
     _checks.instance("storage", storage, (str, Path), "a path or an address")
+    # Before `Path`, which would make one slash of two.
     if isinstance(storage, str) and "://" in storage:
         return storage, True
     path = Path(storage)
@@ -60,6 +64,7 @@ def address_of(storage: str | Path | None) -> tuple[str | None, bool]:
         raise _checks.fail("storage", "a file in a folder that exists", str(storage))
     if os.path.lexists(path) and not _is_study(reading.regular(path)):
         raise _checks.fail("storage", "a new file or that of a search", str(storage))
+    # A file is for one process at a time, as `search` says.
     return f"sqlite:///{path.absolute()}", False
 
 
@@ -82,8 +87,10 @@ def opened(
         storage=address, study_name=name, direction="maximize", pruner=pruner, load_if_exists=True
     )
     known = study.user_attrs.get(IDENTITY)
+    # A study with trials but without identity was made by somebody else.
     if known is None and not study.trials:
         study.set_user_attr(IDENTITY, json.dumps(identity))
+    # Trials of other data or another space would be compared with these.
     elif (difference := _difference(known, identity)) is not None:
         raise ValueError(
             f"`storage` must be a new one or that of this search, but it holds a search with "
@@ -98,6 +105,7 @@ def opened(
 
 def fingerprint(data: ImageData) -> str:
     """SHA-256 of what tells data apart: names, labels, and the content of a few images."""
+    # Names and labels whole, as they are at hand; contents only of a few.
     digest = hashlib.sha256(repr(data.class_names).encode())
     for name, split in data.splits.items():
         files = [Path(split.name(i)).name for i in range(len(split))]
@@ -112,12 +120,14 @@ def _is_study(path: Path) -> bool:
     with open(path, "rb") as file:
         start = file.read(len(SQLITE))
     if start != SQLITE:
+        # An empty file, as tempfile makes it, is what SQLite takes for a new database.
         return start == b""
     # Read only, so that looking neither makes nor changes a file.
     address = f"{path.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
         rows = database.execute("select name from sqlite_master where type = 'table'")
         tables = {name for (name,) in rows}
+    # Other programs keep SQLite files as well, which must not get our tables.
     return not tables or "studies" in tables
 
 
@@ -135,6 +145,7 @@ class Asked:
     def finished(self) -> int:
         """Trials that count: all but those that failed or were left."""
         trials = self.study.get_trials(deepcopy=False)
+        # A trial that was interrupted has to be asked for again.
         return sum(trial.state != TrialState.FAIL for trial in trials)
 
     def next(self) -> tuple[optuna.Trial, dict[str, Any]]:
@@ -144,6 +155,7 @@ class Asked:
         was left unfinished is asked for again; so an interrupted search goes on as it would have.
         """
         self.study.sampler = self._keyed(self.finished)
+        # By `ask`, since `optimize` has one sampler for all trials.
         trial = self.study.ask()
         if self.shared:
             # Another process may have asked meanwhile; numbers are never given twice.
@@ -162,6 +174,7 @@ class Asked:
     def _keyed(self, k: int) -> BaseSampler:
         seed = int(np.random.SeedSequence((self.seed, k)).generate_state(1)[0])
         if self.sampler == "random":
+            # A new one for each trial: its generator then does not depend on the trials before.
             return RandomSampler(seed=seed)
         if self.sampler == "tpe":
             return TPESampler(seed=seed)

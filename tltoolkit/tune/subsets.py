@@ -16,6 +16,7 @@ COUNT, SMALLEST = 6, 1 / 32
 
 def default_sizes(split: Any) -> list[int]:
     """Six sizes up to all images, evenly spaced on a log scale."""
+    # Two of each class at least, or the smallest point is mere chance.
     low = max(2 * len(split.class_names), round(len(split) * SMALLEST))
     low = min(low, len(split))
     return sorted({int(size) for size in np.geomspace(low, len(split), COUNT).round()})
@@ -55,6 +56,7 @@ def nested(split: Any, seed: int) -> IntArray:
         members = rng.permutation(np.flatnonzero(classes[first_rows] == one))
         # Evenly spaced from a random start, so that every beginning has its share of the class.
         key[members] = (np.arange(len(members)) + rng.random()) / len(members)
+    # By group within equal keys, so that groups stay together.
     order = np.lexsort((units, key[units]))
     seen: set[int] = set()
     first = []
@@ -63,6 +65,7 @@ def nested(split: Any, seed: int) -> IntArray:
         if not new <= seen:
             first.append(place)
             seen |= new
+    # One of each class first: a head cannot be scored on a class that it never saw.
     return np.concatenate([order[first], np.delete(order, first)])
 
 

@@ -1,6 +1,6 @@
 """What the arguments of these functions may be; loads nothing."""
 
-from tltoolkit._checks import SEED, Instance, Integer, Number, OneOf, Table
+from tltoolkit._checks import SEED, SWITCH, Instance, Integer, Number, OneOf, Table
 from tltoolkit.augment.terms import PREPARATION
 from tltoolkit.model.terms import FROM_LOGITS
 from tltoolkit.plans.stages import STAGE
@@ -9,20 +9,19 @@ from tltoolkit.training.terms import BATCH_SIZE, LADDER, STORAGE, SWEEP
 
 GRID = "grid"
 # Steps below which a curve says nothing.
+# A tenth of a sweep is run-up: of 20 steps those are two.
 FEWEST_OF_SWEEP, FEWEST_OF_RUNG = 20, 4
 # Images below which no difference between backbones can be seen.
 FEWEST_TO_CHOOSE = 20
-# 0 and 1 do as well, as with the `verbose` of `fine_tune`.
-_SWITCH = OneOf(True, False)
 
 SEARCH: Table = {
     "trials": Integer(1) | None,
     "sampler": OneOf("random", "tpe", GRID),
     "name": Instance(str, "text"),
     "seed": SEED,
-    "prune": _SWITCH,
+    "prune": SWITCH,
     "cache_gb": STORAGE["memory_gb"],
-    "verbose": _SWITCH,
+    "verbose": SWITCH,
 }
 # `high` has to be above `low`, and a sweep takes more steps than a rung.
 FIND_LR: Table = {

@@ -22,11 +22,13 @@ class Reporter(keras.callbacks.Callback):
     def __init__(self, trial: optuna.Trial) -> None:
         super().__init__()
         self.trial = trial
+        # Its own count: `epoch` begins anew with each stage.
         self.epochs = 0
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Report; the epochs of all stages are counted on."""
         score = (logs or {}).get(BEST_BY, np.nan)
+        # A NaN that was reported would be below any median, and end the trial.
         if np.isfinite(score):
             self.trial.report(score, self.epochs)
         self.epochs += 1
@@ -38,6 +40,7 @@ def run(asked: Asked, bench: Bench, total: int, verbose: bool) -> None:
     """Run trials until the study has `total` of them."""
     hidden = None if verbose else True  # None hides the bar where there is no terminal
     with tqdm(total=total, initial=asked.finished, desc="trials", disable=hidden) as bar:
+        # Counted in the study, which other processes and earlier calls add to.
         while asked.finished < total:
             trial, values = asked.next()
             try:
@@ -84,7 +87,9 @@ def _row(k: int, trial: FrozenTrial, values: Mapping[str, Any]) -> dict[str, Any
     complete = trial.state == TrialState.COMPLETE
     assert trial.duration is not None
     return {
+        # Its place in this table: Optuna's numbers count trials that failed, too.
         "trial": k,
+        # Of a trial that was cut short, what it had reached.
         "score": trial.value if complete else max(trial.intermediate_values.values(), default=None),
         "state": DIVERGED if trial.user_attrs.get(DIVERGED) else trial.state.name.lower(),
         "seconds": round(trial.duration.total_seconds(), 2),
