@@ -344,3 +344,15 @@ def test_a_closed_form_knows_no_penalty_of_the_head(optimizer: str) -> None:
     plan = tl.Plan((Stage("head", optimizer=optimizer, epochs=1),))
     with pytest.raises(ValueError, match=r"`optimizer` must be 'lbfgs' in stage 'head'.*l2=0.1"):
         tl.fine_tune(build(head=Head(l2=0.1)), data(), plan, verbose=0)
+
+
+def test_exposures_of_one_thing_do_not_judge_one_another() -> None:
+    rng = np.random.default_rng(1)
+    scenes = np.kron(rng.integers(30, 200, (30, 4, 4, 3)), np.ones((1, 8, 8, 1)))
+    exposed = np.concatenate([scenes + light for light in (0, 10, 20)]).astype(np.uint8)
+    # Nothing to learn: who sees another exposure of a scene knows its label, and who does not
+    # can only guess.
+    labels = np.tile(rng.permutation(np.arange(30) % 3), 3)
+    both = tl.data.from_arrays(exposed, labels, val=0.0, class_names=NAMES)
+    run = tl.fine_tune(build(), both, "solve", verbose=0)
+    assert max(candidate.accuracy for candidate in run.candidates) < 0.6

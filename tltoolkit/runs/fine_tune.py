@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tltoolkit import _checks
+from tltoolkit.data import duplicates
 from tltoolkit.data.seen import Seen
 from tltoolkit.imbalance import Imbalance
 from tltoolkit.layers import graph
@@ -141,7 +142,9 @@ def fine_tune(
     )
     with directory.claimed(run_dir, resume) as target:
         # Reading every image takes long: all that can be refused without comes before.
-        run = prepared.on(data.check())
+        # Those of the heads that are compared: near copies must not judge one another.
+        hashes = prepared.compares and duplicates.tells_looks()
+        run = prepared.on(data.check(hashes=hashes))
         # Around all that trains: the user's model changes only if the run succeeds.
         with correcting.put_back_on_failure(model):
             if target is None:
