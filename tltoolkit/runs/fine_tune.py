@@ -95,7 +95,8 @@ def fine_tune(
             and by what it says of a few test images, and warns where that is not certain.
         budget: Time that `plan="auto"` may take: seconds, or a text such as `"90s"`, `"5m"` or
             `"1h"`. It is a plan, not a limit: fine-tuning gets as many epochs as fit a forecast
-            from the first pass over the images, or none. None leaves it to the plan.
+            from the first pass over the images, or none. Less than that pass takes is an error,
+            after its first batches. None leaves it to the plan.
 
     The same call again goes on where a killed one was, in the middle of a plan or an epoch, and
     ends with the same weights to the bit: weights, optimizer, the best epoch, random states and
