@@ -1,6 +1,7 @@
 """plan="auto" and "solve": heads on all blocks against NumPy, what is kept, how it goes on."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tltoolkit.runs.terms import seconds_of
 from tltoolkit.solving import heads
 from tltoolkit.solving.rows import Rows
 from tltoolkit.training import closed
+from tltoolkit.training.caching import LOOKED, in_time
 
 pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
 NAMES, SIZE = ("a", "b", "c"), 32
@@ -263,6 +265,29 @@ def test_epochs_are_those_that_fit() -> None:
     assert auto._epochs(None, 10) is None
 
 
+def test_a_budget_that_one_pass_exceeds_ends_it_before_work_is_lost() -> None:
+    model = build()
+    before, layers = said(model), list(model.layers)
+    with pytest.raises(ValueError, match=r"`budget` must be at least \d+ s here, which one pass"):
+        tl.fine_tune(model, data(), batch_size=6, budget=0.001, verbose=0)
+    assert list(model.layers) == layers
+    np.testing.assert_array_equal(said(model), before)
+
+
+def test_a_forecast_is_made_of_a_few_batches_and_only_where_there_is_a_budget() -> None:
+    def slowly() -> Any:
+        for step in range(20):
+            time.sleep(0.02)
+            yield step
+
+    assert list(in_time(slowly(), 20, None)) == list(range(20))
+    assert list(in_time(slowly(), 20, 5.0)) == list(range(20))
+    batches, seen = in_time(slowly(), 20, 0.1), []
+    with pytest.raises(ValueError, match="budget"):
+        seen.extend(batches)
+    assert len(seen) <= 1 + LOOKED
+
+
 def test_several_labels_and_weights_of_classes() -> None:
     pixels, labels = images()
     several = np.stack([labels != 1, labels == 2, labels == 0], 1).astype(np.uint8)
@@ -344,3 +369,15 @@ def test_a_closed_form_knows_no_penalty_of_the_head(optimizer: str) -> None:
     plan = tl.Plan((Stage("head", optimizer=optimizer, epochs=1),))
     with pytest.raises(ValueError, match=r"`optimizer` must be 'lbfgs' in stage 'head'.*l2=0.1"):
         tl.fine_tune(build(head=Head(l2=0.1)), data(), plan, verbose=0)
+
+
+def test_exposures_of_one_thing_do_not_judge_one_another() -> None:
+    rng = np.random.default_rng(1)
+    scenes = np.kron(rng.integers(30, 200, (30, 4, 4, 3)), np.ones((1, 8, 8, 1)))
+    exposed = np.concatenate([scenes + light for light in (0, 10, 20)]).astype(np.uint8)
+    # Nothing to learn: who sees another exposure of a scene knows its label, and who does not
+    # can only guess.
+    labels = np.tile(rng.permutation(np.arange(30) % 3), 3)
+    both = tl.data.from_arrays(exposed, labels, val=0.0, class_names=NAMES)
+    run = tl.fine_tune(build(), both, "solve", verbose=0)
+    assert max(candidate.accuracy for candidate in run.candidates) < 0.6

@@ -16,13 +16,13 @@ _KEEPERS = ("test", "val", "train")
 
 
 def without_unfit(
-    splits: dict[str, Split], on_bad: str, duplicates: str
+    splits: dict[str, Split], on_bad: str, duplicates: str, hashes: bool
 ) -> tuple[dict[str, Split], Counter[str]]:
     """The splits without what is unfit, and how many images that is by reason.
 
     See `ImageData.check`.
     """
-    verdicts = dict(zip(splits, inspect(list(splits.values()), hashes=False), strict=True))
+    verdicts = dict(zip(splits, inspect(list(splits.values()), hashes=hashes), strict=True))
     bad = {
         Member(split, i): f"{splits[split].name(i)}: {verdict.reason}"
         for split, row in verdicts.items()

@@ -115,14 +115,18 @@ class ImageData:
         """
         return audited(self.splits, self.skipped, near_duplicates=near_duplicates)
 
-    def check(self) -> "ImageData":
+    def check(self, *, hashes: bool = False) -> "ImageData":
         """Audit the data and return it fit for training, by `on_bad` and `duplicates`.
+
+        Args:
+            hashes: Take and remember perceptual hashes on the way, by which near copies are told;
+                they need imagehash.
 
         Raises:
             ValueError: images that cannot be read, with on_bad="error", or the same image in
                 two splits, with duplicates="error"; the message lists them.
         """
-        fit, left_out = without_unfit(self.splits, self.on_bad, self.duplicates)
+        fit, left_out = without_unfit(self.splits, self.on_bad, self.duplicates, hashes)
         if not left_out:
             return self
         skipped = dict(Counter(self.skipped) + left_out)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tltoolkit import _checks
+from tltoolkit.data import duplicates
 from tltoolkit.data.seen import Seen
 from tltoolkit.imbalance import Imbalance
 from tltoolkit.layers import graph
@@ -94,7 +95,8 @@ def fine_tune(
             and by what it says of a few test images, and warns where that is not certain.
         budget: Time that `plan="auto"` may take: seconds, or a text such as `"90s"`, `"5m"` or
             `"1h"`. It is a plan, not a limit: fine-tuning gets as many epochs as fit a forecast
-            from the first pass over the images, or none. None leaves it to the plan.
+            from the first pass over the images, or none. Less than that pass takes is an error,
+            after its first batches. None leaves it to the plan.
 
     The same call again goes on where a killed one was, in the middle of a plan or an epoch, and
     ends with the same weights to the bit: weights, optimizer, the best epoch, random states and
@@ -141,7 +143,9 @@ def fine_tune(
     )
     with directory.claimed(run_dir, resume) as target:
         # Reading every image takes long: all that can be refused without comes before.
-        run = prepared.on(data.check())
+        # Those of the heads that are compared: near copies must not judge one another.
+        hashes = prepared.compares and duplicates.tells_looks()
+        run = prepared.on(data.check(hashes=hashes))
         # Around all that trains: the user's model changes only if the run succeeds.
         with correcting.put_back_on_failure(model):
             if target is None:

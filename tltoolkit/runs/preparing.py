@@ -85,7 +85,7 @@ class Prepared:
             pipeline=self.pipeline,
             batch_size=self.batch_size,
             seed=self.seed,
-            features=Features(storage=self.storage),
+            features=Features(storage=self.storage, seconds=self.budget),
             callbacks=self.callbacks,
             verbose=self.verbose,
             correction=self.correction,

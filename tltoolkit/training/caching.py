@@ -2,18 +2,21 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tltoolkit import augment
+from tltoolkit import _checks, augment
 from tltoolkit.augment.labels import as_targets
 from tltoolkit.layers import graph
 from tltoolkit.training import features
 from tltoolkit.training.features import Storage
 
+# Batches after which the time of a pass is told; the first one waits for the graph.
+LOOKED = 4
 # An augmented image is shown about so often before its next version, if nobody says otherwise.
 EPOCHS_PER_VIEW = 3
 
@@ -53,9 +56,14 @@ class Wanted:
 
 @dataclass
 class Features:
-    """Stored activations, kept from one stage to the next as long as they would be the same."""
+    """Stored activations, kept from one stage to the next as long as they would be the same.
+
+    Attributes:
+        seconds: What the first pass may take; None for any time.
+    """
 
     storage: Storage
+    seconds: float | None = None
     kept: dict[str, np.ndarray] = field(default_factory=dict)
     # Those of what is kept: the place in memory of one that is gone may be that of another.
     pipelines: list[Any] = field(default_factory=list)
@@ -84,12 +92,36 @@ class Features:
         return sum(v.nbytes for v in self.kept.values() if not isinstance(v, np.memmap))
 
     def _compute(self, function: Any, one: Wanted, batch_size: int) -> np.ndarray:
+        count = len(one.examples.source)
+        # Later ones come when there is work to lose.
+        seconds, self.seconds = self.seconds, None
         passes = [
-            one.examples.batches(one.pipeline, batch_size, epochs_from=view)
+            in_time(
+                one.examples.batches(one.pipeline, batch_size, epochs_from=view),
+                -(-count // batch_size),
+                seconds,
+            )
             for view in range(one.first, one.first + one.views)
         ]
-        count = len(one.examples.source)
         return features.compute(function, passes, count, self.storage, self.taken)
+
+
+def in_time(batches: Iterable[Any], steps: int, seconds: float | None) -> Iterator[Any]:
+    """The batches, as long as all of them would take no more than so many seconds.
+
+    Raises:
+        ValueError: They would; told after a few of them.
+    """
+    began = 0.0
+    for step, batch in enumerate(batches):
+        if step == 1:
+            began = time.perf_counter()
+        if step == 1 + LOOKED and seconds is not None:
+            needed = (time.perf_counter() - began) / LOOKED * steps
+            if needed > seconds:
+                rule = f"at least {needed:.0f} s here, which one pass over the images takes"
+                raise _checks.fail("budget", rule, seconds)
+        yield batch
 
 
 def key_of(model: Any, cut: Any, wanted: Wanted, storage: Storage) -> str:

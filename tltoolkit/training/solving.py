@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tltoolkit.data import duplicates
 from tltoolkit.model import freezing
 from tltoolkit.plans.stages import Stage
 from tltoolkit.plans.terms import LBFGS
@@ -42,15 +43,15 @@ def task_of_head(job: Job, stage: Stage) -> Task:
 def choice_of(task: Task) -> Choice:
     """The heads in closed form that images which they have not seen speak for."""
     rows, targets = _rows(task)
-    held, groups, val = _held(task), _groups(task), task.job.val
-    together = np.arange(len(rows)) if groups is None else groups
-    if held is not None and val is not None:
-        own = getattr(val.source, "groups", None)
-        # No group lies in two splits, so that numbers which follow are those of new groups.
-        _, together = np.unique(together, return_inverse=True)
-        _, later = np.unique(np.arange(len(held[0])) if own is None else own, return_inverse=True)
-        together = np.concatenate([together, later + together.max() + 1])
-    return closed.choose(task, rows, targets, together, held)
+    held, train, val = _held(task), task.job.train.source, task.job.val
+    together = duplicates.together([train] if val is None else [train, val.source])
+    count = len(train)
+    # Versions of one image belong together. A row that was made up lies between several images.
+    made_up = task.job.correction.imbalance.features is not None
+    groups = (
+        np.arange(len(rows)) + len(together) if made_up else np.tile(together[:count], task.views)
+    )
+    return closed.choose(task, rows, targets, np.concatenate([groups, together[count:]]), held)
 
 
 def give(task: Task, kernel: np.ndarray, bias: np.ndarray) -> dict[str, float]:
