@@ -40,22 +40,24 @@ def shallow() -> Iterator[None]:
     """
     from keras import config
 
-    from tltoolkit.backbones import assemble, table
+    from tltoolkit.backbones import Backbone, assemble, table
     from tltoolkit.backbones import efficientnet_lite as lite
 
     make = assemble._source
-    plans = functools.cache(lambda name, policy: make(table.get(name), pretrained=False))
+    # Its layers are the same for every size of images.
+    sides = None, None
+    plans = functools.cache(lambda name, policy: make(table.get(name), sides, pretrained=False))
 
-    def source(backbone: table.Backbone, pretrained: bool) -> Any:
+    def source(backbone: Backbone, sides: tuple[int | None, int | None], pretrained: bool) -> Any:
         if backbone.name != "efficientnet_lite0":  # kept, it would be alive in tests of memory
-            return make(backbone, pretrained)
+            return make(backbone, sides, pretrained)
         return plans(backbone.name, config.dtype_policy().name)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lite, "_STAGES", tuple(s._replace(repeats=1) for s in lite._STAGES))
         patch.setattr(assemble, "_source", source)
         # Now, so that what a test makes is all that comes alive in it.
-        source(table.get("efficientnet_lite0"), pretrained=False)
+        source(table.get("efficientnet_lite0"), sides, pretrained=False)
         yield
 
 

@@ -44,7 +44,8 @@ WITHOUT_TABLE = {
     },
     "what it looks up says what there is": {
         "backbones.Backbone.block_of", "backbones.blocks_of", "backbones.check_weights",
-        "backbones.get", "data.Split.image", "data.Split.label_text", "data.Split.name",
+        "backbones.get", "backbones.taps_of", "backbones.weights_here", "data.Split.image",
+        "data.Split.label_text", "data.Split.name",
         "tl.Imbalance.named", "tl.Report.average", "tl.Report.class_index", "tl.Report.is_class",
         "tl.Report.of_present", "tl.Report.pr_curve", "tl.Report.roc_curve", "tl.Report.row",
         "tl.Report.top_k_accuracy",

@@ -81,6 +81,23 @@ def test_rates_curves_and_searches(tmp_path: Path) -> None:
     assert (tmp_path / "trials.db").is_file()
 
 
+@pytest.mark.slow
+def test_a_family_is_climbed_on_a_folder(folder: Path, tmp_path: Path) -> None:
+    output = run(
+        "07_climb_family.py", "--data", folder, "--plan", "linear_probe", "--image-size", 32,
+        cwd=tmp_path,
+    )  # fmt: skip
+    rows = re.findall(r"^(efficientnet_lite\d) +([0-9. MiB]+)$", output, re.MULTILINE)
+    assert [name for name, _ in rows] == [f"efficientnet_lite{i}" for i in range(len(rows))]
+    assert len(rows) >= 2
+    accuracy, seconds, size, _, milliseconds = rows[0][1].split()
+    assert float(accuracy) > 0.8
+    assert float(seconds) > 0 < float(milliseconds)
+    # 3.4 million weights and the head's.
+    assert 13 < float(size) < 14
+    assert "is the best" in output
+
+
 def test_the_folder_script_names_what_it_does_not_know(tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / "02_fine_tune_folder.py"), "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

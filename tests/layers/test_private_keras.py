@@ -143,6 +143,45 @@ def test_the_maker_of_a_tensor_is_known_before_there_is_a_model() -> None:
     assert private.node_of(inputs).is_input
 
 
+def test_the_last_call_of_a_layer_is_told_from_its_first() -> None:
+    inputs, dense = keras.Input((3,)), layers.Dense(3)
+    once = dense(inputs)
+    again = dense(once)
+    assert private.last_call(dense).inputs == (once,)
+    assert private.last_call(dense).outputs == (again,)
+    inner = sequential()
+    made = inner(again)
+    assert private.last_call(inner).outputs == (made,)
+    plus = private.last_call(private.node_of(made + 3.0).layer)
+    assert [a for a in plus.call.arguments.args if isinstance(a, float)] == [3.0]
+
+
+def test_convnext_scales_by_a_variable_that_can_be_named() -> None:
+    scale = private.layer_scale()(0.5, 3, name="scale")
+    np.testing.assert_array_equal(scale(X), X / 2)
+    private.name_variable(scale.gamma, "gamma", scale)
+    assert (scale.gamma.name, scale.gamma.path) == ("gamma", "scale/gamma")
+    with private.without_values():
+        expected = keras.applications.ConvNeXtTiny(weights=None, include_top=False)
+    assert any(type(layer) is private.layer_scale() for layer in expected.layers)
+
+
+def test_variables_without_values_stay_so_and_others_do_not() -> None:
+    with keras.StatelessScope():
+        before = layers.Dense(2)
+        before.build((None, 3))
+        with private.without_values():
+            inside = layers.Dense(2)
+            inside.build((None, 3))
+    assert before(X).shape == (4, 2)
+    with keras.StatelessScope():
+        layers.Dense(2).build((None, 3))
+    assert tuple(inside.kernel.shape) == (3, 2)
+    before.kernel.assign(np.zeros((3, 2)))
+    with pytest.raises(AttributeError):
+        inside.kernel.assign(np.zeros((3, 2)))
+
+
 def test_a_call_can_be_taken_off_a_layer() -> None:
     model = flat()
     layer = model.get_layer("a")

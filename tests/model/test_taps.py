@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 import tltoolkit as tl
-from tltoolkit.layers import graph
+from tltoolkit.layers import graph, private
 from tltoolkit.layers.spatial import EPSILON, SpatialStatistics
 from tltoolkit.model import freezing
 from tltoolkit.model.classifier import with_head
@@ -23,16 +23,6 @@ from tltoolkit.tune.bench import Bench
 
 SIZE = 32
 ALL = ("mean", "std", "max")
-# The smallest of each family, and the layer that one of its blocks ends in.
-FAMILIES = {tl.backbones.get(name).family: name for name in reversed(tl.backbones.names())}
-ENDS = {
-    "vgg16": ("block2", "block2_pool"),
-    "resnet50": ("conv3", "conv3_block4_out"),
-    "resnet50v2": ("conv5", "post_relu"),
-    "densenet121": ("conv2", "pool2_pool"),
-    "xception": ("block5", "block5_add"),
-    "efficientnet_lite0": ("block3", "block3_1_add"),
-}
 
 
 def pixels(count: int = 3, size: int = SIZE, channels: int = 3) -> np.ndarray:
@@ -127,22 +117,35 @@ def test_a_vector_is_its_own_mean_and_has_no_deviation() -> None:
 # Classifiers
 
 
-@pytest.mark.parametrize("name", FAMILIES.values(), ids=FAMILIES)
+# Where the taps of each family are, tests/backbones/test_rows.py shows.
+@pytest.mark.parametrize("name", ["vgg16", "efficientnet_lite0"])
 def test_a_head_on_all_blocks_reads_the_statistics_of_each(name: str) -> None:
-    row = tl.backbones.get(name)
-    model = build(on_blocks(statistics=ALL), backbone=name, image_size=max(SIZE, row.min_size))
-    found = tl.blocks(model)
-    assert tuple(found) == (*row.blocks, "head")
-    if name in ENDS:
-        assert found[ENDS[name][0]][-1] == ENDS[name][1]
-    images = pixels(2, model.input_shape[1])
-    ends = [graph.output_of(model, found[block][-1]) for block in row.blocks]
+    model = build(on_blocks(statistics=ALL), backbone=name)
+    row, names = tl.backbones.get(name), [layer.name for layer in model.layers]
+    assert tuple(tl.blocks(model)) == (*row.blocks, "head")
+    images = pixels(2)
+    taps = tl.backbones.taps_of(name, names).values()
+    assert ("block2_conv2" if name == "vgg16" else "block2_1_add") in taps
+    ends = [graph.output_of(model, tap) for tap in taps]
     *maps, read = keras.Model(
         model.input, [*ends, graph.output_of(model, "head_features")]
     ).predict(images, verbose=0)
     expected = np.hstack([statistics_of(one) for one in maps])
     np.testing.assert_allclose(read, expected, rtol=1e-3, atol=1e-3 * abs(expected).max())
     assert linear_head(network_of(model)) is model.get_layer("logits")
+
+
+def test_a_network_ends_at_its_last_tap() -> None:
+    """Not at the pooling behind it; other heads on the same block read that, as ever."""
+    model = build(on_blocks("block1", "block2"), backbone="vgg16")
+    assert tl.blocks(model)["block2"][-1] == "block2_conv2"
+    trunk = build(backbone="vgg16", trunk="block2")
+    assert tl.blocks(trunk)["block2"][-1] == "block2_pool"
+    pooled = output(trunk, "block2_pool", pixels()).mean(axis=(1, 2))
+    np.testing.assert_allclose(output(trunk, "head_avg", pixels()), pooled, rtol=1e-5)
+    tapped = build(on_blocks(), backbone="vgg16", trunk="block2")
+    with pytest.raises(ValueError, match="`head` must be a head with taps, as the model has"):
+        with_head(tapped, tl.Head())
 
 
 def test_blocks_come_from_the_input_up_and_those_above_are_not_there(whole: keras.Model) -> None:
@@ -197,10 +200,20 @@ def test_features_are_float32_whatever_the_blocks_compute_in() -> None:
     np.testing.assert_allclose(found, statistics_of(maps, ("mean", "std")), rtol=1e-4)
 
 
-def test_a_tap_sees_the_dropout_of_its_block() -> None:
-    model = build(on_blocks("block1", "block2"), spatial_dropout={"block2": 0.5})
+@pytest.mark.parametrize(
+    ("name", "before"), [("efficientnet_lite0", "block2_1_add"), ("vgg16", "block2_conv2")]
+)
+def test_a_tap_sees_the_dropout_of_its_block(name: str, before: str) -> None:
+    options = {"backbone": name, "spatial_dropout": {"block2": 0.5}}
+    model = build(on_blocks("block1", "block2"), **options)
+    dropped = model.get_layer("block2_spatial_dropout")
+    assert private.last_call(dropped).inputs[0] is graph.output_of(model, before)
+    # As a head that is put on a network with another one does.
+    other = with_head(build(**options), on_blocks("block1", "block2"))
+    np.testing.assert_allclose(other(pixels()), model(pixels()), rtol=1e-4)
     features = keras.Model(model.input, graph.output_of(model, "head_features"))
-    mean, std = np.split(features(pixels(), training=True)[:, 32:].numpy(), 2, axis=1)
+    below = 2 * graph.output_of(model, tl.blocks(model)["block1"][-1]).shape[-1]
+    mean, std = np.split(features(pixels(), training=True)[:, below:].numpy(), 2, axis=1)
     silent = mean == 0
     assert 0.2 < silent.mean() < 0.8
     np.testing.assert_allclose(std[silent], np.sqrt(EPSILON), rtol=1e-5)

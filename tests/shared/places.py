@@ -210,6 +210,11 @@ PLACES = {
         tuning.CLIMB, tl.tune.climb, lambda **k: tl.tune.climb(images(), **k),
         {"family": "the families of the table of backbones"},
     ),
+    "choose_backbone": Place(
+        tuning.CHOOSE_BACKBONE, tl.tune.choose_backbone,
+        lambda **k: tl.tune.choose_backbone(images(), **k),
+        {"budget": "seconds, or a text that says them, as that of `fine_tune`"},
+    ),
     "capacity": Place(
         checking.CAPACITY, tl.check.capacity,
         lambda **k: tl.check.capacity(network(), images(), **k),
@@ -254,6 +259,11 @@ PLACES = {
         {"seed": Integer(0)}, tl.backbones.build,
         lambda **k: tl.backbones.build("vgg16", keras.Input((64, 64, 3)), None, **k),
         {"name": "the table of backbones"},
+    ),
+    "backbones.milliseconds": Place(
+        {"batch_size": Integer(1)}, tl.backbones.milliseconds,
+        lambda **k: tl.backbones.milliseconds("vgg16", **k),
+        {"name": "the table of backbones", "image_size": "the backbone has its lower bound"},
     ),
     **{
         f"plans.{name}": Place(table, getattr(tl.plans, name), getattr(tl.plans, name))

@@ -42,6 +42,36 @@ def test_the_only_network_of_a_family_is_the_best_of_it(monkeypatch: pytest.Monk
     assert "the largest of the family" in str(found)
 
 
+@pytest.mark.parametrize(("plan", "validated"), [("auto", 5), ("solve", 0), (HEAD, 30)])
+def test_no_plan_learns_from_the_images_that_judge(
+    plan: object, validated: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A solved head is solved on validation images as well, so that those judge no more."""
+    seen: list[tl.data.ImageData] = []
+    scripted(monkeypatch, [0.7, 0.7])
+    monkeypatch.setattr(
+        climbing, "fine_tune", lambda model, data, *_, **__: (seen.append(data), Run())[1]
+    )
+    monkeypatch.setattr(climbing, "family_of", lambda _: ["resnet50"])
+    whole = data(test=0.1)
+    tl.tune.climb(whole, "resnet", plan=plan)
+    (given,) = seen
+    learned = set(given.train.indices) | set(given.val.indices if given.val else ())
+    judges = set(whole.val.indices)
+    assert (learned & judges == set()) == (plan is not HEAD)
+    assert learned >= set(whole.train.indices)
+    shared = 0 if given.val is None else len(given.val)
+    assert shared == pytest.approx(validated, abs=3)
+
+
+class Run:
+    class Model:
+        def count_params(self) -> int:
+            return 1
+
+    model = Model()
+
+
 def scripted(monkeypatch: pytest.MonkeyPatch, rights: list[float]) -> list[str]:
     """Networks that get these shares of 200 images right, each beside the one before."""
     trained: list[str] = []
@@ -121,7 +151,7 @@ def test_a_space_tunes_each_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"family": "resnets"}, "`family` must be one of 'vgg', 'resnet'"),
+        ({"family": "resnets"}, "`family` must be one of 'vgg', .*'resnet'"),
         ({"weights": {"resnet50": None}}, "a mapping that has resnet101, resnet152"),
         ({"plan": "auto", "data": data(val=0.0)}, "with a validation split"),
         ({"plan": HEAD, "space": {"epochs": [1, 2]}}, "`plan` must be left out"),

@@ -1,9 +1,7 @@
 """Build a backbone into the caller's graph, with its weights."""
 
-import os
 import random
-import re
-import zlib
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
@@ -14,11 +12,16 @@ import keras
 import numpy as np
 
 from tltoolkit import _checks
-from tltoolkit.backbones import efficientnet_lite, weight_files
+from tltoolkit.backbones import efficientnet_lite, origins, resnet_torch, weight_files
 from tltoolkit.backbones.preprocessing import preprocess
-from tltoolkit.backbones.table import Backbone, get
+from tltoolkit.backbones.replant import Planted, replant
+from tltoolkit.backbones.row import Backbone
+from tltoolkit.backbones.table import get
+from tltoolkit.layers import private
 
 Arrays = Mapping[str, list[np.ndarray]]
+# By the family: the networks that this package builds itself.
+_OWN = {"efficientnet_lite": efficientnet_lite.network, "resnet_torch": resnet_torch.network}
 
 
 def build(
@@ -30,8 +33,8 @@ def build(
         name: a name of the table, see `names`.
         inputs: Keras tensor (B, H, W, 3) of raw RGB pixels, 0..255. H and W may be None.
         weights: "imagenet"; None for random weights; or the path of a `.weights.h5` or
-            `.h5` file of this backbone's weights, or of a `.keras` file of a model that
-            contains this backbone. No code is taken from the file.
+            `.h5` file of this backbone's weights, of a `.keras` file of a model that
+            contains this backbone, or of a `.safetensors` file. No code is taken from the file.
         seed: what random weights depend on, beside the names of the layers.
 
     Returns:
@@ -41,19 +44,22 @@ def build(
         ValueError: an argument is not as said, or the file's weights do not fit.
         TypeError: `inputs` is not a Keras tensor.
         OSError: Keras could not fetch the ImageNet weights.
-        ImportError: the package with the ImageNet weights is not installed.
+        ImportError: the package with the ImageNet weights is not installed, or the one that
+            reads the file.
     """
     backbone = get(name)
     _check_inputs(backbone, inputs)
     _checks.integer("seed", seed, 0)
     path = check_weights(name, weights)
     with _python_random_kept():
-        source = _source(backbone, pretrained=weights == "imagenet")
-        layers = _replant(backbone, source, preprocess(inputs, backbone.scale), seed)
+        source = _source(backbone, inputs.shape[1:3], pretrained=weights == "imagenet")
+        planted = replant(backbone, source, preprocess(inputs, backbone.scale), seed)
+    layers = [one.layer for one in planted]
     if path is not None:
-        _assign(layers, weight_files.read(path, backbone, layers))
+        paths = {one.layer.name: one.path for one in planted}
+        _assign(layers, weight_files.read(path, backbone, layers, paths))
     elif weights == "imagenet":
-        _assign(layers, _imagenet(backbone, source, layers))
+        _assign(layers, _imagenet(backbone, planted))
     return layers[-1].output
 
 
@@ -62,11 +68,15 @@ def check_weights(name: str, weights: str | PathLike[str] | None) -> Path | None
 
     Raises:
         ValueError, TypeError: `weights` is not as `build` asks for.
-        ImportError: the package with the ImageNet weights is not installed.
+        ImportError: as of `build`.
     """
     path = weight_files.check(weights)
-    if weights == "imagenet" and get(name).architecture is None:
-        efficientnet_lite.weights_path(name)
+    origin = get(name).origin
+    if weights == "imagenet" and origin == "file":
+        rule = f"None or the path of a .safetensors file of torchvision or timm for {name}"
+        raise _checks.fail("weights", rule, weights)
+    if weights == "imagenet" and origin == "package":
+        origins.package_file(name)
     return path
 
 
@@ -94,72 +104,39 @@ def _python_random_kept() -> Iterator[None]:
         random.setstate(state)
 
 
-def _source(backbone: Backbone, pretrained: bool) -> keras.Model:
-    """The network as its authors build it, on an input of its own, without preprocessing."""
+def _source(
+    backbone: Backbone, sides: tuple[int | None, int | None], pretrained: bool
+) -> keras.Model:
+    """The network as its authors build it, on an input of its own of these sides.
+
+    Its variables have values only if it is pretrained, as those of the copy are other ones. Some
+    pad by whether a map has an even number of rows, so that the sides matter.
+    """
     if backbone.architecture is None:
-        return efficientnet_lite.network(backbone.name)
+        with private.without_values():
+            return _OWN[backbone.family](backbone.name)
     construct = getattr(keras.applications, backbone.architecture)
-    # Of any size, since the layers are copied onto the caller's input in any case.
-    shape = (None, None, 3)
+    shape = (*(side or backbone.image_size for side in sides), 3)
     if not pretrained:
-        return construct(include_top=False, weights=None, input_shape=shape)
+        with private.without_values():
+            return construct(include_top=False, weights=None, input_shape=shape)
     try:
-        return construct(include_top=False, weights="imagenet", input_shape=shape)
+        with warnings.catch_warnings():
+            # MobileNetV2 says of all but five sizes that its weights are those of 224 px.
+            warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square")
+            return construct(include_top=False, weights="imagenet", input_shape=shape)
     except Exception as error:  # Keras raises a bare Exception when a download fails.
-        # As Keras names it for every row of the table that has an architecture (3.15.1).
-        file = f"{backbone.name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
         raise OSError(
             f"the ImageNet weights of {backbone.name} could not be fetched ({error}). Put the "
-            f"file {file} into {_keras_home() / 'models'}, or give its path as weights=PATH, or "
-            "use the backbone efficientnet_lite0, whose weights need no download"
+            f"file {backbone.weights_file} into {origins.keras_models()}, or give its path as "
+            "weights=PATH, or use the backbone efficientnet_lite0, whose weights need no download"
         ) from error
 
 
-def _keras_home() -> Path:
-    # Keras' own answer, `keras_home`, is not public (3.15.1).
-    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-
-
-def _replant(backbone: Backbone, source: keras.Model, pixels: Any, seed: int) -> list[Any]:
-    """Copy the layers of `source`, freshly initialised, to grow from `pixels`."""
-    names = _fixed_names(backbone, [layer.name for layer in source.layers])
-    # By identity, as a Keras tensor has no value to look it up by.
-    grown = {id(source.input): pixels}
-    # Keras lists layers from the input up, so that what one reads has been copied before it.
-    copies = []
-    for layer in source.layers[1:]:  # the first is the input
-        feeds = keras.tree.map_structure(lambda tensor: grown[id(tensor)], layer.input)
-        # A copy: the layers themselves hang on an input of their own, without preprocessing.
-        copy = _copy(layer, names[layer.name], seed)
-        grown[id(layer.output)] = copy(feeds)
-        copies.append(copy)
-    return copies
-
-
-def _fixed_names(backbone: Backbone, names: list[str]) -> dict[str, str]:
-    """Layer name -> a name that does not depend on what else the process has built."""
-    fixed = {name: name for name in names}
-    for prefix, targets in backbone.renamed.items():
-        numbered = [name for name in names if re.fullmatch(rf"{prefix}(_\d+)?", name)]
-        fixed |= dict(zip(numbered, targets, strict=True))
-    return fixed
-
-
-def _copy(layer: Any, name: str, seed: int) -> Any:
-    """An unbuilt copy whose initialisers have seeds made of `seed` and its name."""
-    config = layer.get_config() | {"name": name}
-    for key, initializer in config.items():
-        # By CRC: Python's own hash of a text differs from process to process.
-        if key.endswith("_initializer") and "seed" in (initializer or {}).get("config", {}):
-            initializer["config"]["seed"] = zlib.crc32(f"{seed}/{name}/{key}".encode())
-    return type(layer).from_config(config)
-
-
-def _imagenet(backbone: Backbone, source: keras.Model, layers: list[Any]) -> Arrays:
-    if backbone.architecture is None:
+def _imagenet(backbone: Backbone, planted: list[Planted]) -> Arrays:
+    if backbone.origin == "package":
         return efficientnet_lite.imagenet_weights(backbone.name)
-    pairs = zip(layers, source.layers[1:], strict=True)
-    return {layer.name: original.get_weights() for layer, original in pairs}
+    return {one.layer.name: one.original.get_weights() for one in planted if one.layer.weights}
 
 
 def _assign(layers: list[Any], arrays: Arrays) -> None:

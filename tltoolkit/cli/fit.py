@@ -16,6 +16,8 @@ from tltoolkit.plans.ready import PLANS
 from tltoolkit.plans.stages import STAGE
 from tltoolkit.runs.terms import FINE_TUNE, seconds_of
 
+# Seconds in which --backbone auto looks around, at most; it is a quarter of a given budget.
+CHOOSING = 120.0
 EPILOG = """\
 The same command again goes on with an interrupted run, or does nothing where it is finished."""
 
@@ -24,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options; each that is no instruction is a setting of the YAML file, too."""
     parser.epilog = EPILOG
     options.add_data(parser, optional=True)
-    options.add_model(parser)
+    options.add_model(parser, auto=True)
     add = parser.add_argument_group("training").add_argument
     add("--run-dir", metavar="RUN", help="a new folder for the classifier and its record")
     plans = options.in_words(OneOf("auto", *PLANS))
@@ -72,6 +74,8 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     # Before Keras is loaded: other images would make another run.
     fingerprint = _same_data(args, data)
     tl = options.toolkit(args)
+    if args.backbone == options.AUTO:
+        args.backbone = _chosen(args, data)
     # A dry run needs no values, and fetches none.
     model = options.build_model(args, data, dry=args.dry_run)
     training = {
@@ -111,10 +115,12 @@ def _checked(args: argparse.Namespace, resume: bool | str) -> tuple[Any, Any]:
         raise ValueError("--run-dir is missing: name a new folder for the trained classifier")
     if not args.dry_run:
         outputs.check_run(args.run_dir, resume)
-    # Looked up here for its error, too.
-    blocks = backbones.get(args.backbone).blocks
-    if args.trunk is not None:
-        _checks.one_of("trunk", args.trunk, blocks)
+    if args.backbone == options.AUTO:
+        _check_auto(args)
+    elif args.trunk is not None:
+        _checks.one_of("trunk", args.trunk, backbones.get(args.backbone).blocks)
+    else:
+        backbones.get(args.backbone)
     if args.weights not in ("imagenet", "none"):
         args.weights = options.absolute(args.weights)
         reading.regular(Path(args.weights))
@@ -122,6 +128,31 @@ def _checked(args: argparse.Namespace, resume: bool | str) -> tuple[Any, Any]:
     wanted = {"epochs": args.epochs, "learning_rate": args.learning_rate}
     given = {name: value for name, value in wanted.items() if value is not None}
     return settings.plan_of(args.plan, **given), _pipeline(args.augment)
+
+
+def _check_auto(args: argparse.Namespace) -> None:
+    """See that nothing is said that only one backbone can be asked for."""
+    for name, usual in (("trunk", None), ("weights", "imagenet"), ("dry_run", False)):
+        if (value := getattr(args, name)) != usual:
+            raise _checks.fail(name, "left out with backbone='auto'", value)
+
+
+def _chosen(args: argparse.Namespace, data: Any) -> str:
+    """The backbone that a short climb prefers, or that an interrupted run began with."""
+    if record.exists(args.run_dir):
+        return str(record.read(args.run_dir)["settings"]["backbone"])
+    from tltoolkit.tune import choose_backbone
+
+    found = choose_backbone(
+        data,
+        budget=CHOOSING if args.budget is None else min(CHOOSING, args.budget / 4),
+        image_size=args.image_size,
+        fit=args.fit,
+        normalise=args.normalise,
+        seed=args.seed,
+    )
+    print(found)
+    return found.backbone
 
 
 def recorded(args: argparse.Namespace) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from tltoolkit.data.terms import POLICIES
 from tltoolkit.data.terms import SPLITTING as SHARES
 from tltoolkit.model.terms import SETTINGS
 
+# In place of a backbone's name.
+AUTO = "auto"
 # As the functions of `tl.data` have them.
 SPLITTING: dict[str, Any] = {"val": 0.2, "test": 0.0, "seed": 0}
 
@@ -76,10 +78,11 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Declare the classifier."""
+def add_model(parser: argparse.ArgumentParser, *, auto: bool = False) -> None:
+    """Declare the classifier; where `auto`, its backbone may be left to be chosen."""
     add = parser.add_argument_group("model").add_argument
-    add("--backbone", default="efficientnet_lite0", help="see `tltoolkit backbones`")
+    said = "; or auto: those whose weights are here are tried on some images" if auto else ""
+    add("--backbone", default="efficientnet_lite0", help=f"see `tltoolkit backbones`{said}")
     add("--weights", default="imagenet", help="imagenet (default), none, or a file of weights")
     size = "pixels on a side, the backbone's own if left out"
     add("--image-size", **allowing(SETTINGS["image_size"], size))

@@ -9,8 +9,8 @@ Imports stand inside the functions: what a release moves breaks one function and
 everything, and this module alone loads no framework.
 """
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,14 @@ def node_of(tensor: Any) -> Node:
     """The call that made a symbolic tensor: needed before there is a model to ask."""
     operation, index, _ = tensor._keras_history
     return _node(operation._inbound_nodes[index])
+
+
+def last_call(operation: Any) -> Node:
+    """The last call of a layer or operation; `output` is that of the first.
+
+    A Sequential's first call is the one that built it.
+    """
+    return _node(operation._inbound_nodes[-1])
 
 
 def call_lists(layer: Any) -> tuple[list[Any], list[Any]]:
@@ -195,6 +203,24 @@ def forget_variables_without_values() -> None:
     global_state.set_global_attribute("uninitialized_variables", [])
 
 
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Within the block layers make variables that have a shape and never get a value.
+
+    For a network that is only looked at: values take more than half of the time of building it.
+    """
+    from keras import StatelessScope
+    from keras.src.backend.common import global_state
+
+    # Keras 3.15 would fill them when the next scope ends, as it has to fill those from before.
+    before = list(global_state.get_global_attribute("uninitialized_variables", []))
+    try:
+        with StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        global_state.set_global_attribute("uninitialized_variables", before)
+
+
 def folded(concrete: Any) -> Any:
     """A concrete function with constants in place of its variables; it returns a list.
 
@@ -216,6 +242,21 @@ def takes_resource(operation: str) -> bool:
     known = op_def_registry.get(operation)  # None for a function of the graph
     resource = tf.resource.as_datatype_enum
     return known is not None and any(given.type == resource for given in known.input_arg)
+
+
+def layer_scale() -> Any:
+    """The class of ConvNeXt's layers that scale each channel; Keras 3.15 exports it nowhere."""
+    from keras.src.applications.convnext import LayerScale
+
+    return LayerScale
+
+
+def name_variable(variable: Any, name: str, layer: Any) -> None:
+    """Name a variable that its layer left to Keras, which numbers it by what else was built.
+
+    By its number a checkpoint would not be found again.
+    """
+    variable._name, variable._path = name, f"{layer.name}/{name}"
 
 
 def _node(call: Any) -> Node:

@@ -11,13 +11,14 @@ from tltoolkit import _checks, backbones
 from tltoolkit.augment import Preparation
 from tltoolkit.callbacks import ScheduledSpatialDropout2D
 from tltoolkit.layers import graph
-from tltoolkit.model import freezing
+from tltoolkit.model import freezing, hub
 from tltoolkit.model import head as heads
 from tltoolkit.model.discovery import find_blocks
 from tltoolkit.model.head import Head
 from tltoolkit.model.settings import Settings
 
 LOGITS = "logits"  # the layer by whose name the scores before the activation are found
+DROPOUT = "_spatial_dropout"  # after the name of a block, that of its dropout
 
 
 def build_classifier(
@@ -37,10 +38,15 @@ def build_classifier(
     """Build an image classifier on a pretrained backbone.
 
     Args:
-        backbone: A name from `tl.backbones.names()`.
+        backbone: A name from `tl.backbones.names()`. Which one serves your images best,
+            `tl.tune.choose_backbone(data).backbone` finds out. Or `"hub:"` and a preset of
+            keras-hub: a name such as `"vit_base_patch16_224_imagenet"`, a handle such as
+            `"hf://timm/resnet18.a1_in1k"` or the path of a folder. Such a model is like one of
+            your own: its blocks are found in its graph, a run keeps it as a `.keras` file.
         class_names: Names of the C classes in the order of the labels; two or more (one or more
             where `multi_label`). Usually `data.class_names`.
-        weights: `"imagenet"`, None (random) or the path of a `.weights.h5` or `.keras` file.
+        weights: `"imagenet"` (with `hub:` the preset's own), None (random) or the path of a
+            `.weights.h5`, `.keras` or `.safetensors` file with this backbone's weights.
         image_size: Side of the square input in pixels; None takes the backbone's own.
         head: Settings of the head; None takes `tl.Head()`.
         spatial_dropout: Block name -> share of the channels dropped after that block while
@@ -66,20 +72,41 @@ def build_classifier(
     Raises:
         ValueError: An argument out of range, an unknown backbone, weights that do not fit.
         OSError: The ImageNet weights are neither cached nor to be downloaded.
+        ImportError: What reads the weights, or keras-hub, is not installed.
     """
+    if backbone == "auto":
+        rule = "a name; tl.tune.choose_backbone(data).backbone is the one that suits your images"
+        raise _checks.fail("backbone", rule, backbone)
     # Not a required argument, as it comes after one with a default.
     if class_names is None:
         raise _checks.fail("class_names", "the names of the classes, as data.class_names", None)
+    head = heads.checked(head if head is not None else Head())
+    preparation = Preparation(fit=fit, normalise=normalise)
+    if str(backbone).startswith(hub.PREFIX):
+        for name, value in (("spatial_dropout", spatial_dropout), ("trunk", trunk)):
+            if value is not None:
+                raise _checks.fail(name, "left out with a preset of keras-hub", value)
+        made = hub.build(
+            backbone.removeprefix(hub.PREFIX),
+            class_names,
+            weights=weights,
+            image_size=image_size,
+            head=head,
+            multi_label=multi_label,
+            seed=seed,
+        )
+        note_preparation(made, preparation)
+        return made
     settings = Settings(
         backbone=backbone,
         class_names=class_names,  # type: ignore[arg-type] # becomes a tuple once it is checked
         image_size=image_size if image_size is not None else backbones.get(backbone).image_size,
-        head=heads.checked(head if head is not None else Head()),
+        head=head,
         spatial_dropout={} if spatial_dropout is None else spatial_dropout,
         trunk=trunk,
         multi_label=multi_label,
         seed=seed,
-        preparation=Preparation(fit=fit, normalise=normalise),
+        preparation=preparation,
     )
     model = build(settings, weights)
     # Noted for `refit`, which builds the same model again.
@@ -95,16 +122,16 @@ def build(settings: Settings, weights: str | Path | None) -> Any:
     features = backbones.build(settings.backbone, inputs, weights=weights, seed=settings.seed)
     model = _finished(settings, keras.Model(inputs, features))
     if settings.spatial_dropout:
-        last = _last_layers(settings, model)
+        taps = backbones.taps_of(settings.backbone, [layer.name for layer in model.layers])
         # The graph is rebuilt, as no layer can be put into one that stands.
         model = graph.insert(
             model,
             {
-                last[block]: ScheduledSpatialDropout2D(
+                taps[block]: ScheduledSpatialDropout2D(
                     # Other seeds for other blocks, or all would drop the same places.
                     rate,
                     seed=settings.seed + i,
-                    name=f"{block}_spatial_dropout",
+                    name=f"{block}{DROPOUT}",
                 )
                 for i, (block, rate) in enumerate(settings.spatial_dropout.items())
             },
@@ -118,9 +145,13 @@ def with_head(model: Any, head: Head) -> Any:
     """Our classifier with a new head in place of its own; all other layers are shared.
 
     Raises:
-        ValueError: A head on blocks that the model was built without.
+        ValueError: A head on blocks that the model was built without, or one on all of the last
+            block where only what is below its tap was built.
     """
-    settings = dataclasses.replace(settings_of(model), head=head)
+    before = settings_of(model)
+    if head.taps is None and before.head.taps is not None and before.trunk is not None:
+        raise _checks.fail("head", "a head with taps, as the model has", head)
+    settings = dataclasses.replace(before, head=head)
     made = _finished(settings, model)
     made.tltoolkit_settings = settings
     return made
@@ -129,12 +160,14 @@ def with_head(model: Any, head: Head) -> Any:
 def _finished(settings: Settings, body: Any) -> Any:
     """The layers of `body` that the head of `settings` needs, with it."""
     # By the model and not by the table: a trunk ends the network earlier.
-    last = _last_layers(settings, body)
-    if not last.keys() >= set(settings.tapped):
-        rule = f"a head on blocks that the model has, {', '.join(last)}"
+    found = _backbone_blocks(settings, body)
+    if not found.keys() >= set(settings.tapped):
+        rule = f"a head on blocks that the model has, {', '.join(found)}"
         raise _checks.fail("head", rule, settings.tapped)
-    # Behind a block's own dropout: before it, that of the last block would do nothing at all.
-    ends = {block: graph.output_of(body, last[block]) for block in settings.tapped}
+    ends = {
+        block: graph.output_of(body, _end(settings, block, found[block]))
+        for block in settings.tapped
+    }
     made = heads.probabilities(
         settings.head, ends, len(settings.class_names), settings.multi_label, settings.seed
     )
@@ -236,5 +269,10 @@ def _backbone_blocks(settings: Settings, model: Any) -> dict[str, tuple[str, ...
     return {block: layers for block, layers in found.items() if layers}
 
 
-def _last_layers(settings: Settings, model: Any) -> dict[str, str]:
-    return {block: layers[-1] for block, layers in _backbone_blocks(settings, model).items()}
+def _end(settings: Settings, block: str, layers: tuple[str, ...]) -> str:
+    """The layer of a block that the head reads."""
+    if settings.head.taps is None:
+        return layers[-1]
+    # Before a block's own dropout, that of the last block would do nothing at all.
+    dropout = f"{block}{DROPOUT}"
+    return dropout if dropout in layers else backbones.get(settings.backbone).tap_of(layers)

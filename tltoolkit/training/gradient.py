@@ -106,8 +106,13 @@ def optimizer_of(trainer: Any, task: Task, rate: Callable[[float], Any]) -> Any:
         momentum=stage.momentum,
         weight_decay=stage.weight_decay,
         clip_norm=stage.clip_norm,
-        undecayed=[v for _, v in trained if v.name in UNDECAYED],
+        undecayed=[v for _, v in trained if _is_undecayed(v)],
     )
+
+
+def _is_undecayed(variable: Any) -> bool:
+    """Offsets and scales, which have one dimension where they have no name, as in LayerScale."""
+    return variable.name in UNDECAYED or len(variable.shape) < 2
 
 
 def _callbacks(task: Task, progress: Progress, validation: Validation | None) -> list[Any]:

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "batch_size": ["find_batch_size"],
+        "choosing": ["choose_backbone"],
         "climbing": ["climb"],
         "curve": ["learning_curve"],
         "rate": ["find_lr"],

@@ -1,8 +1,8 @@
 """climb: the smallest network of a family, then the next larger while that pays."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tltoolkit import _checks, backbones
@@ -12,6 +12,7 @@ from tltoolkit.data.images import check_image_data
 from tltoolkit.evaluation import Report
 from tltoolkit.evaluation.compare import Comparison, compare
 from tltoolkit.model.classifier import build_classifier
+from tltoolkit.plans.ready import WIDENED
 from tltoolkit.plans.stages import Plan
 from tltoolkit.runs.fine_tune import fine_tune
 from tltoolkit.runs.record import Run
@@ -21,6 +22,8 @@ from tltoolkit.tune.terms import CLIMB
 
 # By it `fine_tune` picks the best epoch, too.
 METRIC = "f1_macro"
+# One of so many parts of the training images validates where the plan learns from all it is given.
+FOLDS = 5
 # The middle 68.3 % of bootstrap draws reach one standard error to either side.
 ONE_ERROR = 0.6827
 
@@ -71,13 +74,18 @@ class Climb:
         return next(rung for rung in self.rungs[::-1] if rung.pays)
 
     def __str__(self) -> str:
-        lines = [f"{'backbone':20}{'accuracy':>9}{'macro F1':>10}{'seconds':>9}{'parameters':>12}"]
-        lines += [
-            f"{r.backbone:20}{r.accuracy:9.4f}{r.f1_macro:10.4f}{r.seconds:9.1f}"
-            f"{r.parameters / 1e6:10.1f} M"
-            for r in self.rungs
-        ]
-        return "\n".join([*lines, self.why])
+        return f"{table(self.rungs)}\n{self.why}"
+
+
+def table(rungs: Iterable[Rung]) -> str:
+    """Networks that were trained, a line for each."""
+    lines = [f"{'backbone':20}{'accuracy':>9}{'macro F1':>10}{'seconds':>9}{'parameters':>12}"]
+    lines += [
+        f"{r.backbone:20}{r.accuracy:9.4f}{r.f1_macro:10.4f}{r.seconds:9.1f}"
+        f"{r.parameters / 1e6:10.1f} M"
+        for r in rungs
+    ]
+    return "\n".join(lines)
 
 
 def climb(
@@ -102,7 +110,8 @@ def climb(
     Args:
         data: Images with a validation split, which judges; a test split is not touched.
         family: A family of `tl.backbones`: `"resnet"`, `"resnetv2"`, `"densenet"`, `"vgg"`, ...
-        plan: What `fine_tune` does with each network. The default tunes itself to it.
+        plan: What `fine_tune` does with each network. The default tunes itself to it, by a fifth
+            of the training images: solved heads learn from validation images as well.
         space: If given, each network is tuned by a random `search` of this space, and then
             trained by the best plan found.
         trials: Trials of each search.
@@ -130,6 +139,7 @@ def climb(
         raise _checks.fail("space", "one without a backbone, which the family gives", dict(space))
     rungs: list[Rung] = []
     best: tuple[Run, Report] | None = None
+    learned = _without_judges(data, plan)
     for name in names:
         started = time.perf_counter()
         built: dict[str, Any] = {
@@ -142,27 +152,33 @@ def climb(
             "multi_label": data.multi_label,
         }
         if space is None:
-            run = fine_tune(build_classifier(**built), data, plan, seed=seed, **options)
+            run = fine_tune(build_classifier(**built), learned, plan, seed=seed, **options)
         else:
             run = _tuned(data, space, trials, built, seed, options)
         seconds = time.perf_counter() - started
         # On the same rows for all, which a paired comparison takes.
         report = evaluate(run.model, data.val)
-        rung = Rung(
-            backbone=name,
-            accuracy=float(report.accuracy),
-            f1_macro=float(report.f1_macro),
-            seconds=seconds,
-            parameters=run.model.count_params(),
-            gain=best and compare(best[1], report, METRIC, level=ONE_ERROR, seed=seed),
-        )
-        rungs.append(rung)
-        if not rung.pays:
+        rungs.append(rung_of(name, run, report, seconds, best and best[1], seed))
+        if not rungs[-1].pays:
             break
         # Only one that pays: it is what comes back in the end.
         best = run, report
     assert best is not None
     return Climb(rungs=tuple(rungs), run=best[0], why=_why(rungs, family))
+
+
+def rung_of(
+    name: str, run: Run, report: Report, seconds: float, best: Report | None, seed: int
+) -> Rung:
+    """What a network brought, against the best before it."""
+    return Rung(
+        backbone=name,
+        accuracy=float(report.accuracy),
+        f1_macro=float(report.f1_macro),
+        seconds=seconds,
+        parameters=run.model.count_params(),
+        gain=None if best is None else compare(best, report, METRIC, level=ONE_ERROR, seed=seed),
+    )
 
 
 def family_of(family: str) -> list[str]:
@@ -176,6 +192,15 @@ def family_of(family: str) -> list[str]:
     while chain[-1].next is not None:
         chain.append(backbones.get(chain[-1].next))
     return [row.name for row in chain]
+
+
+def _without_judges(data: ImageData, plan: str | Plan) -> ImageData:
+    """The data to train on: without the images that judge, where the plan would learn from them."""
+    if plan not in WIDENED:
+        return data
+    alone = replace(data, val=None, test=None)
+    few = alone.train.class_counts.min() < FOLDS
+    return alone if few or plan == "solve" else replace(next(alone.kfold(FOLDS)), test=None)
 
 
 def _tuned(

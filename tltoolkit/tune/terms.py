@@ -11,6 +11,8 @@ GRID = "grid"
 # Steps below which a curve says nothing.
 # A tenth of a sweep is run-up: of 20 steps those are two.
 FEWEST_OF_SWEEP, FEWEST_OF_RUNG = 20, 4
+# Images below which no difference between backbones can be seen.
+FEWEST_TO_CHOOSE = 20
 
 SEARCH: Table = {
     "trials": Integer(1) | None,
@@ -49,3 +51,9 @@ LEARNING_CURVE: Table = {
     "from_logits": FROM_LOGITS,
 }
 CLIMB: Table = {"trials": Integer(1), "image_size": Integer(1) | None, "seed": SEED, **PREPARATION}
+CHOOSE_BACKBONE: Table = {
+    "images": Integer(FEWEST_TO_CHOOSE),
+    "image_size": Integer(1) | None,
+    "seed": SEED,
+    **PREPARATION,
+}
