@@ -138,7 +138,7 @@ def test_tuning_that_spoils_the_network_is_not_kept(monkeypatch: pytest.MonkeyPa
     assert run.best_epoch == 0
 
 
-def test_as_far_is_gone_as_validation_is_clearly_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_far_is_gone_as_validation_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the middle all is right, at the end half; at the start it is a matter of chance."""
     targets = np.eye(2)[np.arange(40) % 2]
     rng = np.random.default_rng(0)
@@ -166,12 +166,31 @@ def test_as_far_is_gone_as_validation_is_clearly_for(monkeypatch: pytest.MonkeyP
         return way
 
     assert best(40) == 0.5
-    # A gain that is smaller than its standard error is none.
-    turns = np.where(np.arange(40) % 4 < 2, 1, -1)[:, None]
-    at[0.5] = at[0.0] + 0.1 * targets * turns
-    at[1.0] = at[0.0] - targets
+    # Where all places say the same, nothing is changed.
+    at[0.5] = at[1.0] = at[0.0]
     assert best(40) == 0.0
     assert best(1) == 0.0
+
+
+def test_blocks_are_tuned_under_a_head_on_the_means_of_the_last_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few_epochs(monkeypatch)
+    seen: list[np.ndarray] = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_begin(self, logs: Any = None) -> None:
+            seen.append(self.model.get_layer("logits").kernel.numpy())
+
+        on_train_end = on_train_begin
+
+    model = build()
+    tl.fine_tune(model, data(), "auto", "none", callbacks=[Look()], verbose=0)
+    assert len(seen) == 2
+    np.testing.assert_array_equal(*seen)
+    parts = closed.parts_of(tl.model.network.network_of(model), len(seen[0]))
+    read = {name for name, columns in parts.items() if np.any(seen[0][columns])}
+    assert read == {"block3 mean"}
 
 
 def test_weights_between_two_places_are_where_they_should_be() -> None:

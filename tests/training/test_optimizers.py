@@ -112,3 +112,17 @@ def test_a_momentum_may_be_a_whole_number() -> None:
 
 def test_every_name_that_a_stage_may_give_has_an_optimizer() -> None:
     assert list(optimizers.CLASSES) == list(terms.OPTIMIZERS)
+
+
+def test_what_does_not_move_has_no_say_in_the_norm() -> None:
+    moves = np.array([[0.3], [0.4]])
+    expected = 0.1 * moves / np.sqrt(3 * (moves**2).sum())
+    for named in (True, False):
+        optimizer, weights = built([1.0, 0.5, 0.0], clip_norm=1.0)
+        optimizer.build(weights)
+        gradients = [keras.ops.full((3,), float(g)) for g in (3.0, 4.0, 1e6)]
+        before = np.array([v.numpy() for v in weights])
+        optimizer.apply(gradients, weights if named else None)
+        change = before - np.array([v.numpy() for v in weights])
+        np.testing.assert_allclose(change[:2], expected * [[1.0], [0.5]] * np.ones(3), rtol=1e-5)
+        np.testing.assert_array_equal(change[2], 0)

@@ -83,6 +83,10 @@ def train(
     way, heat = 0.0, 1.0
     if more:
         _assign(job.model, tuned)
+        if progress.found is None and len(progress.results) == len(begun):
+            # Thousands of figures of all blocks, solved on these very images, have nothing left to
+            # learn from them: fine-tuning would only undo what they stand on.
+            solving.give(task, *solving.usual(task, choice))
         run_stages(job, more, len(begun), progress)
         tuned = values(job.model)
         place = _between(job.model, before, tuned)
@@ -136,9 +140,9 @@ def _best_way(
 ) -> tuple[float, float, list[Candidate]]:
     """How far to go from the pretrained weights to the tuned ones, and the temperature there.
 
-    At each place the head is solved again on the training images. A way is gone only where the
-    validation images' log loss is better by more than one standard error of the difference:
-    fewer images have to say it more clearly.
+    At each place the head is solved again on the training images, and the least log loss of the
+    validation images says which it is: no place costs anything that the others do not, so that
+    the likeliest is the best, however few images say so. On a tie it is the nearest to the start.
     """
     several, losses, heats, right = task.job.multi_label, [], [], []
     for way in WAYS:
@@ -149,11 +153,6 @@ def _best_way(
         same = (logits > 0) == (targets > 0)
         right.append(float(same.mean() if several else _hits(logits, targets)))
     best = int(np.argmin([loss.mean() for loss in losses]))
-    gain = losses[0] - losses[best]
-    # One image has no standard error.
-    # By paired differences: the images are the same at every place.
-    if len(gain) < 2 or gain.mean() <= gain.std(ddof=1) / np.sqrt(len(gain)):
-        best = 0
     names = ["the solved head", *(f"{way:.0%} of the way to tuned blocks" for way in WAYS[1:])]
     compared = [
         Candidate(name, float(loss.mean()), share, VALIDATION, float(i == best))

@@ -1,7 +1,7 @@
 """A head in closed form: chosen by cross-validation over all images, solved on some of them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from tltoolkit.training.job import Task
 Held = tuple[np.ndarray, np.ndarray] | None
 Columns = tuple[slice, np.ndarray | None]
 WHOLE = "features"  # the one part of a head that reads one vector
+LAST = "the last"  # candidate: the last block alone
 CALM = ("mean", "std")  # the statistics that a single odd position cannot move far
 
 
@@ -29,12 +30,14 @@ class Choice:
         parts: Name -> columns of the features.
         candidates: Name -> parts that a head may read.
         choices: One, or one for each label.
+        groups: Of the training rows and the validation images: equal for what belongs together.
     """
 
     task: Task
     parts: Parts
     candidates: Candidates
     choices: tuple[heads.Choice, ...]
+    groups: np.ndarray
 
     @property
     def held_out(self) -> np.ndarray:
@@ -53,6 +56,18 @@ class Choice:
         # Side by side: one label, one column.
         kernels, biases = zip(*made, strict=True)
         return np.concatenate(kernels, axis=1), np.concatenate(biases)
+
+    def usual(self, rows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Kernel (F, C) and bias (C,) of a head that reads the means of the last block alone.
+
+        Chosen and solved on the training rows.
+        """
+        *_, final = self.parts
+        mean = f"{final.rpartition(' ')[0]} mean"
+        candidates = {LAST: (mean if mean in self.parts else final,)}
+        groups = self.groups[: len(rows)]
+        choices = _choices(self.task, rows, targets, self.parts, candidates, groups)
+        return replace(self, candidates=candidates, choices=choices).on(rows, targets)
 
 
 def choose(
@@ -79,7 +94,20 @@ def choose(
     if task.job.verbose and len(silent):
         names = [task.job.correction.class_names[c] for c in silent]
         print(f"No say in the choice, since all their images are of one group: {listed(names)}")
-    choices = tuple(
+    # Those of validation rows come last, and fall away where these were not taken in.
+    choices = _choices(task, rows, targets, parts, candidates, groups[: len(rows)])
+    return Choice(task=task, parts=parts, candidates=candidates, choices=choices, groups=groups)
+
+
+def _choices(
+    task: Task,
+    rows: np.ndarray,
+    targets: np.ndarray,
+    parts: Parts,
+    candidates: Candidates,
+    groups: np.ndarray,
+) -> tuple[heads.Choice, ...]:
+    return tuple(
         heads.choose(
             rows,
             targets[:, columns].astype(np.float64),
@@ -88,13 +116,11 @@ def choose(
             multi_label=task.job.multi_label,
             kinds=(task.stage.optimizer,),
             weights=weights,
-            # Those of validation rows come last, and fall away where these were not taken in.
-            groups=groups[: len(rows)],
+            groups=groups,
             seed=task.seed,
         )
         for columns, weights in _labels(task, targets)
     )
-    return Choice(task=task, parts=parts, candidates=candidates, choices=choices)
 
 
 def _without_say(targets: np.ndarray, groups: np.ndarray) -> list[int]:
@@ -143,7 +169,7 @@ def candidates_of(parts: Parts) -> dict[str, tuple[str, ...]]:
         "all but the last": of(below),
         "all but the last, without maxima": of(below, CALM),
         "the middle": of(below[first : first + len(below) // 2]),
-        "the last": of([last]),
+        LAST: of([last]),
     }
     # One name for each set, the first; a head on one block has but one.
     different = {names: name for name, names in reversed(made.items()) if names}

@@ -75,23 +75,36 @@ def build(
     if len(distinct) == 1:
         return single(distinct[0], clip_norm)
     by_factor = {factor: single(factor) for factor in distinct}
-    return ClippedMultiOptimizer(lambda v: by_factor[factors[id(v)]], clip_norm)
+    moving = frozenset(key for key, factor in factors.items() if factor)
+    return ClippedMultiOptimizer(lambda v: by_factor[factors[id(v)]], clip_norm, moving)
 
 
 class ClippedMultiOptimizer(keras.optimizers.MultiOptimizer):
     """Keras' MultiOptimizer with the gradient of all variables clipped as one vector.
 
     The inner optimizers see only their own share, so they cannot clip by the whole norm.
+
+    Args:
+        optimizer_map: From a variable to its optimizer.
+        clip_norm: Limit of the norm, or None.
+        moving: ids of the variables that it is the norm of. One at a rate of 0, such as a wide
+            head that is kept, would have the steps of all others shortened.
     """
 
-    def __init__(self, optimizer_map: Callable[[Any], Any], clip_norm: float | None) -> None:
+    def __init__(
+        self, optimizer_map: Callable[[Any], Any], clip_norm: float | None, moving: frozenset[int]
+    ) -> None:
         super().__init__(optimizer_map)
         self.clip_norm = clip_norm
+        self.moving = moving
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Clip, then let each inner optimizer update its variables."""
         if self.clip_norm is not None:
-            squares = [keras.ops.sum(keras.ops.square(g)) for g in grads if g is not None]
+            # Keras' training step names them; `apply` alone means those that it was built for.
+            own = self._trainable_variables if trainable_variables is None else trainable_variables
+            counted = [g for g, v in zip(grads, own, strict=True) if id(v) in self.moving]
+            squares = [keras.ops.sum(keras.ops.square(g)) for g in counted if g is not None]
             norm = keras.ops.sqrt(sum(squares))
             # Never above 1, and never a division by zero.
             scale = self.clip_norm / keras.ops.maximum(norm, self.clip_norm)

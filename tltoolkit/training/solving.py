@@ -79,6 +79,11 @@ def on_training(task: Task, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
     return choice.on(*_rows(task))
 
 
+def usual(task: Task, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias of a head on the last block alone, solved on the training images."""
+    return choice.usual(*_rows(task))
+
+
 def on_all(task: Task, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
     """Kernel and bias of the chosen heads, solved on training and validation images together."""
     rows, held = _rows(task), _held(task)
