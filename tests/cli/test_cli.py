@@ -326,6 +326,8 @@ def test_a_backbone_is_chosen_on_the_images_once_for_a_run(
     # A run that is there has its backbone.
     assert "built efficientnet_lite0" in error_of([*words, run, "--plan", plan], capsys)
     assert len(asked) == 2
+    hub = ["fit", photos, "--backbone", "hub:vit", "--run-dir", run.parent / "new"]
+    assert "presets are for tl.build_classifier in Python" in error_of(hub, capsys)
     for wrong in (["--trunk", "block1"], ["--weights", "none"], ["--dry-run"]):
         said = f"{wrong[0]} must be left out with --backbone auto"
         assert said in error_of([*words, run.parent / "new", *wrong], capsys)

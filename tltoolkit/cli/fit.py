@@ -12,6 +12,7 @@ from tltoolkit.augment.terms import PRESETS
 from tltoolkit.cli import options, outputs, record, settings
 from tltoolkit.files import reading
 from tltoolkit.imbalance.terms import METHODS
+from tltoolkit.model.terms import HUB
 from tltoolkit.plans.ready import PLANS
 from tltoolkit.plans.stages import STAGE
 from tltoolkit.runs.terms import FINE_TUNE, seconds_of
@@ -117,6 +118,10 @@ def _checked(args: argparse.Namespace, resume: bool | str) -> tuple[Any, Any]:
         outputs.check_run(args.run_dir, resume)
     if args.backbone == options.AUTO:
         _check_auto(args)
+    elif args.backbone.startswith(HUB):
+        # A run would keep it as a model of one's own, which no other command reads.
+        rule = "a name of `tltoolkit backbones`; presets are for tl.build_classifier in Python"
+        raise _checks.fail("backbone", rule, args.backbone)
     elif args.trunk is not None:
         _checks.one_of("trunk", args.trunk, backbones.get(args.backbone).blocks)
     else:

@@ -16,6 +16,7 @@ from tltoolkit.model import head as heads
 from tltoolkit.model.discovery import find_blocks
 from tltoolkit.model.head import Head
 from tltoolkit.model.settings import Settings
+from tltoolkit.model.terms import HUB
 
 LOGITS = "logits"  # the layer by whose name the scores before the activation are found
 DROPOUT = "_spatial_dropout"  # after the name of a block, that of its dropout
@@ -49,8 +50,9 @@ def build_classifier(
             `.weights.h5`, `.keras` or `.safetensors` file with this backbone's weights.
         image_size: Side of the square input in pixels; None takes the backbone's own.
         head: Settings of the head; None takes `tl.Head()`.
-        spatial_dropout: Block name -> share of the channels dropped after that block while
-            training, as `{"block4": 0.2}`. `callbacks.SpatialDropoutSchedule` can change it.
+        spatial_dropout: Block name -> share of the channels dropped after that block, where a
+            head on blocks reads it, while training, as `{"block4": 0.2}`.
+            `callbacks.SpatialDropoutSchedule` can change it.
         trunk: A block's name: the backbone ends after it and the head sits there.
         multi_label: An image may have several labels or none: C independent probabilities.
         seed: Seed of the head's initial weights and dropout, and of the backbone's initial
@@ -82,12 +84,12 @@ def build_classifier(
         raise _checks.fail("class_names", "the names of the classes, as data.class_names", None)
     head = heads.checked(head if head is not None else Head())
     preparation = Preparation(fit=fit, normalise=normalise)
-    if str(backbone).startswith(hub.PREFIX):
+    if str(backbone).startswith(HUB):
         for name, value in (("spatial_dropout", spatial_dropout), ("trunk", trunk)):
             if value is not None:
                 raise _checks.fail(name, "left out with a preset of keras-hub", value)
         made = hub.build(
-            backbone.removeprefix(hub.PREFIX),
+            backbone.removeprefix(HUB),
             class_names,
             weights=weights,
             image_size=image_size,

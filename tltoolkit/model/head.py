@@ -43,7 +43,8 @@ class Head:
         taps: The blocks that the head reads, by their names in `tl.blocks`: `"all"`, or a tuple
             such as `("block2", "block4")`, from the input up in any order. What no tap needs is
             not part of the network. None reads the last block as `pooling` says. Heads on all
-            blocks serve images best that are unlike those of the backbone's training.
+            blocks serve images best that are unlike those of the backbone's training. At which
+            layer a block of a backbone is read, `tl.backbones.taps_of` says.
         statistics: What a tap takes of each channel over all positions: `"mean"`, `"std"` (the
             standard deviation) and `"max"`, one or more; for `taps` alone.
         hidden: Units of the ReLU layers between pooling and the logits.

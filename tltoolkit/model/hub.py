@@ -9,9 +9,8 @@ from tltoolkit import _checks
 from tltoolkit.model import head as heads
 from tltoolkit.model.head import Head
 from tltoolkit.model.settings import checked_names
-from tltoolkit.model.terms import LARGEST
+from tltoolkit.model.terms import HUB, LARGEST
 
-PREFIX = "hub:"
 # Where neither the preset nor the user says it.
 _USUAL_SIZE = 224
 
@@ -90,7 +89,7 @@ def _of_images(preset: str, whole: Any) -> Any:
     shapes = [tuple(tensor.shape) for tensor in body.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] != 3:
         rule = "'hub:' and a preset of images (B, H, W, 3)"
-        raise _checks.fail("backbone", rule, f"{PREFIX}{preset}, of {shapes}")
+        raise _checks.fail("backbone", rule, f"{HUB}{preset}, of {shapes}")
     return body
 
 

@@ -4,6 +4,8 @@ from tltoolkit._checks import FLAG, SEED, Integer, OneOf, Table
 
 # Pixels on a side from which a single batch would not fit any memory.
 LARGEST = 4096
+# Before the name of a preset of keras-hub, in place of a backbone's name.
+HUB = "hub:"
 FROM_LOGITS = OneOf("auto", True, False)
 
 # `image_size` has a lower bound, too, which is the backbone's.
