@@ -1,7 +1,7 @@
 """Fine-tune EfficientNet-Lite0 on scikit-learn's handwritten digits, or on your own folder.
 
 Command:  python examples/01_quickstart.py [--data DIR] [--run-dir DIR]
-Time:     about 90 s on 2 cores
+Time:     about 60 s on 2 cores
 Expected: test accuracy above 0.97 on the digits; the report, five predictions, and a new
           directory under runs/ that `tltoolkit.load` reads.
 """
@@ -40,7 +40,7 @@ def main() -> None:
         # A mirrored digit is another digit or none, and these are too small to crop.
         augment = "none"
 
-    plan = tl.plans.fine_tune(epochs=8)
+    plan = tl.plans.fine_tune(epochs=4)
     run = tl.fine_tune(model, data, plan=plan, augment=augment, run_dir=run_dir)
     print(tl.evaluate(run.model, data.test))
 

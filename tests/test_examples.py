@@ -1,8 +1,10 @@
 """The examples do what their first lines promise. The only tests that train a real backbone."""
 
 import re
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -15,11 +17,22 @@ import tltoolkit as tl
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(name: str, *arguments: object, cwd: Path) -> str:
-    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Runs an example in `tmp_path` and returns what it prints.
+
+    In this process: a child would spend most of its time on loading TensorFlow.
+    """
+
+    def run(name: str, *arguments: object) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
 def figure(output: str, name: str) -> float:
@@ -30,7 +43,11 @@ def figure(output: str, name: str) -> float:
 
 @pytest.mark.slow
 def test_the_quick_start_reads_digits(tmp_path: Path) -> None:
-    output = run("01_quickstart.py", "--run-dir", "run", cwd=tmp_path)
+    # By itself, as in the README.
+    command = [sys.executable, str(EXAMPLES / "01_quickstart.py"), "--run-dir", "run"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    output = done.stdout
     assert figure(output, "Accuracy") > 0.97
     right = re.findall(r"^true (\d): predicted (\d)", output, re.MULTILINE)
     assert len(right) == 5
@@ -50,10 +67,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_folder_of_ones_own(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_of_ones_own(run: Callable[..., str], folder: Path, tmp_path: Path) -> None:
     output = run(
         "02_fine_tune_folder.py", folder, "--plan", "linear_probe", "--image-size", 64,
-        "--augment", "none", "--run-dir", "run", cwd=tmp_path,
+        "--augment", "none", "--run-dir", "run",
     )  # fmt: skip
     assert figure(output, "Accuracy") > 0.8
     made = {path.name for path in (tmp_path / "run").iterdir()}
@@ -61,21 +78,20 @@ def test_a_folder_of_ones_own(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_methods_against_imbalance_side_by_side(tmp_path: Path) -> None:
+def test_methods_against_imbalance_side_by_side(run: Callable[..., str]) -> None:
     output = run(
-        "03_imbalanced.py", "--seeds", 1, "--epochs", 10, "--methods", "none", "logit", "smote",
-        cwd=tmp_path,
-    )  # fmt: skip
+        "03_imbalanced.py", "--seeds", 1, "--epochs", 10, "--methods", "none", "logit", "smote"
+    )
     assert figure(output, "logit") > figure(output, "none")
     assert figure(output, "smote") > 0.5
 
 
 @pytest.mark.slow
-def test_rates_curves_and_searches(tmp_path: Path) -> None:
-    output = run("06_tune.py", "--trials", 4, "--storage", "trials.db", cwd=tmp_path)
+def test_rates_curves_and_searches(run: Callable[..., str], tmp_path: Path) -> None:
+    output = run("06_tune.py", "--trials", 2, "--storage", "trials.db")
     assert "use a learning rate of about" in output
     assert "twice the images" in output
-    assert "4 trials: " in output
+    assert "2 trials: " in output
     assert "no validation figure is left" in output
     assert figure(output, "test accuracy") > 0.9
     assert (tmp_path / "trials.db").is_file()

@@ -67,7 +67,7 @@ def test_trainings_leave_nothing(how: str) -> None:
 
 def test_a_model_that_is_trained_again_and_again_does_not_grow() -> None:
     model, counts = build(), []
-    for _ in range(3):
+    for _ in range(2):
         tl.fine_tune(model, data(), **OPTIONS)
         counts.append(live())
     assert len(set(counts)) == 1
@@ -88,7 +88,7 @@ def test_neither_does_a_training_that_fails_leave_anything() -> None:
 def test_cross_validation_leaves_nothing() -> None:
     before = live()
     for _ in range(2):
-        tl.cross_validate(build, data(), 3, **OPTIONS)
+        tl.cross_validate(build, data(), 2, **OPTIONS)
         assert live() == before
 
 
@@ -116,8 +116,8 @@ def test_trials_of_a_search_leave_nothing_on_the_network_they_share(
     before = live()
     fixed = {"epochs": 1, "hidden": [[8]], "trunk": "stem", "image_size": SIZE}
     space = {"learning_rate": (1e-3, 1e-2), "unfreeze": unfreeze, **fixed}
-    tl.tune.search(data(), space, trials=3, weights=None, verbose=False)
-    assert len(counts) == 3
+    tl.tune.search(data(), space, trials=2, weights=None, verbose=False)
+    assert len(counts) == 2
     assert len(set(counts)) == 1
     monkeypatch.undo()
     assert live() == before

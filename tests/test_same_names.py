@@ -184,14 +184,14 @@ def automatic() -> keras.Model:
 
 
 @pytest.mark.parametrize("make", [automatic, side_by_side], ids=["automatic", "side_by_side"])
-@pytest.mark.parametrize("at", [1, 3])
+@pytest.mark.parametrize("at", [1, 2])
 def test_an_interrupted_run_goes_on_with_a_model_that_is_built_again(
     make: object, at: int, tmp_path: Path
 ) -> None:
     """In the middle of the first stage, and between the stages."""
     stages = plan(
-        tl.Stage("head", epochs=3, learning_rate=1e-2),
-        tl.Stage("all", unfreeze="all", epochs=2, learning_rate=1e-3, layer_decay=0.5),
+        tl.Stage("head", epochs=2, learning_rate=1e-2),
+        tl.Stage("all", unfreeze="all", epochs=1, learning_rate=1e-3, layer_decay=0.5),
     )
 
     def call(model: keras.Model, callback: object, directory: Path) -> object:
@@ -228,29 +228,24 @@ def test_refit_of_such_a_run_knows_what_never_trained(tmp_path: Path) -> None:
         tl.refit(run, data(), build=lambda: other)
 
 
-def test_two_mobile_nets_side_by_side(tmp_path: Path) -> None:
-    def make() -> keras.Model:
-        keras.utils.set_random_seed(0)
-        pixels = keras.Input((32, 32, 3))
-        nets = [
-            keras.applications.MobileNetV2(
-                alpha=0.35, weights=None, input_shape=(32, 32, 3), include_top=False,
-                pooling="avg", name=name,
-            )
-            for name in ("left", "right")
-        ]  # fmt: skip
-        x = layers.Concatenate()([net(layers.Rescaling(1 / 255)(pixels)) for net in nets])
-        return keras.Model(pixels, layers.Dense(2)(x))
-
+def test_two_networks_of_keras_side_by_side() -> None:
+    """VGG16 has the fewest layers of those whose layers' names Keras fixes."""
+    pixels = keras.Input((32, 32, 3))
+    nets = [
+        keras.applications.VGG16(
+            weights=None, input_shape=(32, 32, 3), include_top=False, pooling="avg", name=name
+        )
+        for name in ("left", "right")
+    ]
+    x = layers.Concatenate()([net(layers.Rescaling(1 / 255)(pixels)) for net in nets])
+    model = keras.Model(pixels, layers.Dense(2)(x))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (8, 32, 32, 3)).astype(np.uint8)
     some = tl.data.from_arrays(images, np.arange(8) % 2, val=0.25)
-    model = make()
-    assert "left/Conv1" in tl.blocks(model)["block1"]
-    tl.evaluate(model, some.val)
-    stage = tl.Stage("a", unfreeze="right/block_16_*", epochs=1)
-    run = tl.fine_tune(model, some, plan(stage), "none", run_dir=tmp_path / "run", verbose=0)
-    below = {path.split("/")[0] for path in run.stages[0].changed if "block_16" in path}
+    assert "left/block1_conv1" in tl.blocks(model)["block1"]
+    stage = tl.Stage("a", unfreeze="right/block5_*", epochs=1)
+    run = tl.fine_tune(model, some, plan(stage), "none", verbose=0)
+    below = {path.split("/")[0] for path in run.stages[0].changed if "block5" in path}
     assert below == {"right"}
 
 

@@ -12,6 +12,8 @@ import pytest
 import tltoolkit as tl
 from tltoolkit.artifacts.artifact import versions
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 WRITTEN = Path(__file__).parent / "written_before"
 spec = importlib.util.spec_from_file_location("written_before_make", WRITTEN / "make.py")
 assert spec is not None

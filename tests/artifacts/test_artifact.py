@@ -9,7 +9,7 @@ import tltoolkit as tl
 from tltoolkit.artifacts.predictor import Predictor
 from tltoolkit.evaluation import Decision, Report
 
-pytestmark = pytest.mark.usefixtures("shallow")
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
 
 NAMES = ("ant", "bee", "cow")
 

@@ -10,6 +10,8 @@ import tltoolkit as tl
 from tltoolkit.check import findings
 from tltoolkit.check.findings import Range
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 SIZE = 16
 layers = keras.layers
 

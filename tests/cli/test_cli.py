@@ -25,7 +25,7 @@ from tltoolkit.plans import ready
 from tltoolkit.runs.estimate import Estimate, StageEstimate
 from tltoolkit.tune import choosing
 
-pytestmark = pytest.mark.usefixtures("shallow", "few_draws")
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow", "few_draws")
 
 SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "block1"]
 PLAN = """\
@@ -487,10 +487,10 @@ print(seconds < 0.3, sorted(heavy))
 
 
 def test_a_process_says_one_line_and_its_exit_code(tmp_path: Path) -> None:
-    child = process("predict", tmp_path, "a.png")
+    child = process("audit", tmp_path / "gone")
     out, err = child.communicate(timeout=120)
     assert (child.returncode, out) == (2, "")
-    assert re.fullmatch(r"tltoolkit: error: no saved classifier in .*\n", err)
+    assert re.fullmatch(r"tltoolkit: error: DIR must be a folder that exists.*\n", err)
 
 
 def test_a_signal_in_training_leaves_a_checkpoint_and_143(trained: tuple, tmp_path: Path) -> None:
@@ -504,7 +504,8 @@ def test_a_signal_in_training_leaves_a_checkpoint_and_143(trained: tuple, tmp_pa
     os.kill(child.pid, signal.SIGTERM)
     out, err = child.communicate(timeout=60)
     assert child.returncode == 143, err
-    assert "Traceback" not in err
+    # Of the toolkit alone: TensorFlow's own lines are not shown.
+    assert all(line.startswith(("Stage 1: ", "Epoch ", "tltoolkit: ")) for line in err.splitlines())
     assert out == ""
     assert list(run.glob("checkpoints/*"))
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 import tltoolkit as tl
@@ -18,7 +16,9 @@ from tltoolkit.cli import main
 
 SIZE = 16
 PLAN = tl.Plan((tl.Stage("head", epochs=1, learning_rate=1e-2, augment="none"),))
-SMALL = ["--backbone", "vgg16", "--weights", "none", "--image-size", "32", "--trunk", "block1"]
+SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "stem"]
+
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
 
 
 def picture(path: Path, number: int) -> Path:
@@ -42,16 +42,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def eagerly() -> Iterator[None]:
-    """Tracing takes longer than all that is computed here."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 def classifier() -> keras.Model:
-    return tl.build_classifier("vgg16", ("a", "b"), weights=None, image_size=32, trunk="block1")
+    return tl.build_classifier(class_names=("a", "b"), weights=None, image_size=32, trunk="stem")
 
 
 def trained(data: tl.data.ImageData, run: Path) -> Path:

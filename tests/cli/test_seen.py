@@ -3,9 +3,9 @@
 import io
 import json
 import os
-import pty
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from PIL import Image
 import tltoolkit as tl
 from tltoolkit.cli import main, predict, program
 
-pytestmark = pytest.mark.usefixtures("shallow")
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
 
 SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "stem"]
 PLAN = "stages:\n- {name: head, epochs: 3, learning_rate: 1e-2}\n"
@@ -95,28 +95,23 @@ tl.fine_tune(model, data, tl.Plan((tl.Stage("a", epochs=2, learning_rate=1e-2),)
 """
 
 
-def test_the_api_draws_bars_on_a_terminal_alone(capsys: pytest.CaptureFixture[str]) -> None:
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_api_draws_bars_on_a_terminal_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     exec(API, {})
     said = capsys.readouterr().out
     lines = [line.partition(":")[0] for line in said.splitlines()]
     assert lines == ["Stage 1", "Epoch 1/2", "Epoch 2/2"]
     assert "\x1b" not in said
-    options: dict[str, Any] = {"stderr": subprocess.DEVNULL, "env": ENVIRONMENT}
-    ours, theirs = pty.openpty()
-    with subprocess.Popen([sys.executable, "-c", API], stdout=theirs, **options) as child:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                part = os.read(ours, 4096)
-            except OSError:  # the other end is closed
-                break
-            if not part:
-                break
-            shown += part
-        child.wait()
-    os.close(ours)
-    assert b"\x1b" in shown or b"\x08" in shown
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    exec(API, {})
+    assert "\x1b" in terminal.getvalue() or "\x08" in terminal.getvalue()
 
 
 class Paper(io.StringIO):
@@ -199,21 +194,37 @@ def test_one_image_in_place_of_several_is_refused(trained: Path) -> None:
     assert answers[0].name == "images[0]"
 
 
-def test_closed_pipes_end_quietly(photos: Path, trained: Path, tmp_path: Path) -> None:
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True, "env": ENVIRONMENT}
-    command = [sys.executable, "-m", "tltoolkit"]
-    words = ["predict", str(trained), *[str(photos)] * 50, "--batch-size", "1"]
-    with subprocess.Popen([*command, *words], stderr=subprocess.PIPE, **pipes) as child:
-        assert child.stdout.readline().startswith("image,label")
-        child.stdout.close()
-        assert child.stderr.read() == ""
-        assert child.wait(120) == 141
-    # Both streams, as in `2>&1 | head -1`; what else is said goes to a file.
-    run = [*fit(photos, "piped")]
+def test_a_pipe_that_is_closed_after_some_rows_is_told_by_the_exit_code(
+    photos: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    ours, theirs = os.pipe()
+    rows: list[str] = []
+
+    def read() -> None:
+        with open(ours) as file:
+            rows.append(file.readline())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with open(theirs, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        # More than a pipe holds, should the reader be slow.
+        assert main(["predict", str(trained), *[str(photos)] * 50, "--batch-size", "20"]) == 141
+    monkeypatch.undo()
+    reader.join()
+    assert rows[0].startswith("image,label")
+    assert capsys.readouterr().err == ""
+
+
+def test_closed_pipes_end_quietly(photos: Path, tmp_path: Path) -> None:
+    # Both streams, as in `2>&1 | head -1`.
+    run = fit(photos, "piped")
     run[run.index("--run-dir") + 1] = str(tmp_path / "run")
     (tmp_path / "long.yaml").write_text(PLAN.replace("epochs: 3", "epochs: 300"))
     run[run.index("--plan") + 1] = str(tmp_path / "long.yaml")
-    with subprocess.Popen([*command, *run], stderr=subprocess.STDOUT, **pipes) as child:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True, "env": ENVIRONMENT}
+    command = [sys.executable, "-m", "tltoolkit", *run]
+    with subprocess.Popen(command, stderr=subprocess.STDOUT, **pipes) as child:
         assert child.stdout.readline() == "Stage 1: head, unfreeze='head'\n"
         child.stdout.close()
         assert child.wait(120) == 141

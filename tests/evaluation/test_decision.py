@@ -40,12 +40,23 @@ def cost(truth, given):
     return -(5 * (given & (truth == 0)).sum() + 2 * (~given & (truth == 1)).sum())
 
 
-def fbeta(truth, given):
-    return sk.fbeta_score(truth, given, beta=2, zero_division=0)
+def fbeta(truth, given, beta=2):
+    """As scikit-learn's with `zero_division=0`, which takes a hundred times as long."""
+    wrong = (given & (truth == 0)).sum() + beta**2 * (~given & (truth == 1)).sum()
+    right = (1 + beta**2) * (given & (truth == 1)).sum()
+    return right / (right + wrong) if right else 0.0
+
+
+def precision(truth, given):
+    return truth[given].mean() if given.any() else np.nan
+
+
+def recall(truth, given):
+    return given[truth == 1].mean()
 
 
 SEARCHED = [
-    ("f1", {}, lambda t, g: sk.f1_score(t, g, zero_division=0)),
+    ("f1", {}, lambda t, g: fbeta(t, g, 1)),
     ("fbeta", {"beta": 2}, fbeta),
     ("cost", {"costs": (5, 2)}, cost),
 ]
@@ -67,17 +78,15 @@ def test_thresholds_are_the_best_there_are(metric, settings, value, seed):
 def test_wished_precision_and_recall_are_reached_at_the_least_loss(target):
     truth, prob = several_labels()
     report = Report.from_predictions(truth, prob)
-    for wished, other in (("precision", "recall"), ("recall", "precision")):
-        score = {"precision": sk.precision_score, "recall": sk.recall_score}
-        tuned = report.tune_thresholds(wished, target=target)
-        given = tuned.decide(prob)
+    for wished, other in ((precision, recall), (recall, precision)):
+        tuned = report.tune_thresholds(wished.__name__, target=target)
+        given = tuned.decide(prob) > 0
         for c in range(3):
-            options = {"zero_division": np.nan}
             lines = [prob[:, c] >= line for line in every_line(prob[:, c])]
-            good = [g for g in lines if score[wished](truth[:, c], g, **options) >= target]
-            best = np.nanmax([score[other](truth[:, c], g, **options) for g in good])
-            assert score[wished](truth[:, c], given[:, c]) >= target
-            assert score[other](truth[:, c], given[:, c]) == pytest.approx(best)
+            good = [g for g in lines if wished(truth[:, c], g) >= target]
+            best = np.nanmax([other(truth[:, c], g) for g in good])
+            assert wished(truth[:, c], given[:, c]) >= target
+            assert other(truth[:, c], given[:, c]) == pytest.approx(best)
 
 
 def test_out_of_reach_and_absent_classes_say_so():
@@ -98,7 +107,7 @@ def test_two_classes_have_one_line():
     tuned = report.tune_thresholds()
     assert sum(tuned.values) == 1
     given = tuned.decide(report.probabilities)
-    expected = best_by_search(positive, y, lambda t, g: sk.f1_score(t, g, zero_division=0))
+    expected = best_by_search(positive, y, lambda t, g: fbeta(t, g, 1))
     assert sk.f1_score(y, given) == pytest.approx(expected)
     after = report.apply(thresholds=tuned)
     assert after.f1[1] == pytest.approx(expected)

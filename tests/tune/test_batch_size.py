@@ -2,6 +2,7 @@
 
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -61,8 +62,15 @@ def test_running_out_of_memory_ends_only_the_other_process() -> None:
     assert found.advice.endswith("for sgd the rate grows in proportion of the batch")
 
 
-def test_not_even_the_smallest_fits() -> None:
-    found = tl.tune.find_batch_size(build(2048), data(20), memory_gb=0.1)
+def test_not_even_the_smallest_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As the process above is ended, but in its first step.
+    (tmp_path / "out_of_memory.py").write_text(
+        "import os, sys\nsys.stdin.read()\nprint('{\"ready\": true}', flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(batch_size, "CHILD", "out_of_memory")
+    found = tl.tune.find_batch_size(build(), data(20))
     assert found.batch_size is None
     assert "not even 16 images fit" in str(found)
     with pytest.raises(ValueError, match="`to` must be an integer >= 1"):

@@ -1,5 +1,6 @@
 import threading
 from collections import Counter
+from collections.abc import Iterator
 
 import keras
 import matplotlib.figure
@@ -14,9 +15,17 @@ from tltoolkit.evaluation import Report
 from tltoolkit.tune import power_law, subsets
 from tltoolkit.tune.curve import LearningCurve, summarise
 
-pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
+pytestmark = pytest.mark.usefixtures("eagerly", "shallow", "fewer_draws")
 
 SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def fewer_draws() -> Iterator[None]:
+    """Intervals of 50 draws for 200, each of which fits a law: enough for their ends here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tltoolkit.tune.curve.DRAWS", 50)
+        yield
 
 
 def images(count: int = 96, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

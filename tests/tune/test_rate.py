@@ -14,7 +14,16 @@ from scipy.special import log_softmax, softmax
 import tltoolkit as tl
 from tltoolkit.training import rates, stage, sweep
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 SIZE = 16
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps and rungs of few steps, for tests that ask no more of a rate than that it is found."""
+    monkeypatch.setattr(sweep, "SWEEP_STEPS", 20)
+    monkeypatch.setattr(sweep, "RUNG_STEPS", 5)
 
 
 def data(count: int = 80, seed: int = 0, **options: Any) -> tl.data.ImageData:
@@ -111,6 +120,7 @@ def test_on_a_quadratic_the_rate_is_near_the_best_of_a_fine_grid(
         assert found.suggestion < 2 / high
 
 
+@pytest.mark.usefixtures("traced")
 def test_on_a_small_network_the_rate_is_near_the_best_of_a_fine_grid() -> None:
     few = data(64, val=0.0)
     labels = few.train.labels ^ (np.random.default_rng(1).random(64) < 0.2)
@@ -145,6 +155,7 @@ def test_on_a_small_network_the_rate_is_near_the_best_of_a_fine_grid() -> None:
     assert set(found.suggestions) == {"steepest", "valley", "minimum / 10"}
 
 
+@pytest.mark.usefixtures("short")
 def test_everything_is_as_before_also_with_a_compiled_model() -> None:
     model = build()
     model.compile("adam", "mse")
@@ -190,6 +201,7 @@ def weights_after(prepare: Callable[[keras.Model], Any]) -> list[np.ndarray]:
     return tl.fine_tune(model, data(), plan, "light", verbose=0).model.get_weights()
 
 
+@pytest.mark.usefixtures("short")
 def test_training_afterwards_is_the_same_to_the_bit() -> None:
     plain = weights_after(lambda model: None)
     after = weights_after(lambda model: tl.tune.find_lr(model, data(), "all", steps=20))
@@ -197,6 +209,7 @@ def test_training_afterwards_is_the_same_to_the_bit() -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.usefixtures("short")
 def test_an_automatic_rate_is_found_recorded_and_used(tmp_path: Path) -> None:
     plan = tl.Plan((tl.Stage("head", learning_rate="auto", epochs=2),))
     assert tl.Plan.from_yaml(plan.to_yaml()) == plan
@@ -212,6 +225,7 @@ def test_an_automatic_rate_is_found_recorded_and_used(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.usefixtures("short")
 def test_a_stage_without_a_rate_to_find_warns_and_falls_back() -> None:
     model = linear(kernel_initializer="zeros")
     flat = tl.data.from_arrays(
@@ -237,6 +251,7 @@ class Kill(keras.callbacks.Callback):
             raise KilledError
 
 
+@pytest.mark.usefixtures("short")
 def test_a_resumed_stage_keeps_the_rate_that_was_found(tmp_path: Path) -> None:
     plan = tl.Plan((tl.Stage("all", unfreeze="all", learning_rate="auto", epochs=3),))
 
