@@ -13,6 +13,8 @@ import pytest
 
 from tltoolkit.callbacks import EarlyStopping, LearningRateDecay, ReduceLROnPlateau, Resume
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 class Scheduler(LearningRateDecay):
     """The arguments of Keras' LearningRateScheduler; the rate before is not known."""

@@ -119,11 +119,13 @@ def test_inference_is_the_input_and_old_weight_files_load(name, tmp_path):
     assert float(model.get_layer("drop").rate) == np.float32(0.3)
 
 
-@pytest.mark.parametrize("name", SCHEDULED)
-@pytest.mark.parametrize("setting", ["jit", "mixed_float16"])
+@pytest.mark.parametrize(
+    ("name", "setting"), [*((name, "mixed_float16") for name in SCHEDULED), ("connect", "jit")]
+)
 def test_trains_with_xla_and_mixed_precision(name, setting):
     model = model_with(name, policy="float32" if setting == "jit" else "mixed_float16")
     model.compile("sgd", "mse", jit_compile=setting == "jit")
+    model.optimizer.build(model.trainable_variables)
     ramp = SpatialDropoutSchedule(schedules.linear(0.1, 10, 0.6))
     history = model.fit(IMAGES, TARGETS, epochs=3, verbose=0, callbacks=[ramp])
     assert np.isfinite(history.history["loss"]).all()

@@ -66,9 +66,9 @@ def curve(seed, length=14):
 
 @pytest.mark.parametrize("restore", [False, True])
 def test_same_as_keras_on_every_combination(model, restore):
-    # 120 curves; each combination meets 3 of them.
+    # 120 curves; each combination meets 1 of them, where weights are restored 2.
     for number, settings in enumerate(COMBINATIONS):
-        for seed in [(number * 3 + i) % 120 for i in range(3)]:
+        for seed in [(number * 3 + i) % 120 for i in range(1 + restore)]:
             settings = {**settings, "restore_best_weights": restore}
             theirs = keras.callbacks.EarlyStopping(**settings)
             ours = EarlyStopping(**settings)
@@ -168,7 +168,7 @@ def reference_stop(rule, validation, training):
     ],
 )
 def test_criteria_agree_with_a_plain_reference(model, rule):
-    for seed in range(100):
+    for seed in range(25):
         rng = np.random.default_rng(seed)
         t = np.arange(24)
         validation = 0.3 + 0.5 * np.exp(-t / 4) + 0.004 * t + rng.normal(0, 0.02, 24)

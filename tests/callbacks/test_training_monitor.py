@@ -23,6 +23,8 @@ def build(rate=0.01, **arguments):
         ]
     )
     model.compile(keras.optimizers.SGD(rate), "mse", **arguments)
+    # Otherwise the first step makes its variables, and is traced twice.
+    model.optimizer.build(model.trainable_variables)
     return model
 
 

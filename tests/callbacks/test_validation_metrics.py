@@ -17,7 +17,7 @@ LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 def build(units=3, activation="softmax", loss="sparse_categorical_crossentropy", **arguments):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units, activation=activation)])
-    model.compile(keras.optimizers.SGD(0.05), loss, **arguments)
+    model.compile(keras.optimizers.SGD(0.05), loss, **{"run_eagerly": True, **arguments})
     return model
 
 
@@ -49,11 +49,15 @@ def check(history, scores):
 @pytest.mark.parametrize(
     "compile_arguments",
     [
-        {},
-        {"steps_per_execution": 3},
-        {"jit_compile": True},
+        {"run_eagerly": False},
+        {"run_eagerly": False, "steps_per_execution": 3},
         {"run_eagerly": True},
-        {"jit_compile": True, "steps_per_execution": 2, "metrics": ["accuracy"]},
+        {
+            "run_eagerly": False,
+            "jit_compile": True,
+            "steps_per_execution": 2,
+            "metrics": ["accuracy"],
+        },
     ],
 )
 def test_same_as_scikit_learn(compile_arguments):
@@ -144,7 +148,7 @@ def test_keras_own_monitors_can_too():
 
 
 def test_the_model_is_left_as_it_was(tmp_path):
-    model = build()
+    model = build(run_eagerly=False)
     model.evaluate(VX, VY, verbose=0)
     test_function = model.test_function
     saver = keras.callbacks.ModelCheckpoint(tmp_path / "m.keras")

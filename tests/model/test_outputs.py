@@ -1,5 +1,6 @@
 """What the outputs of a user's own model mean: told, stated, or refused before any work."""
 
+import itertools
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -100,9 +101,14 @@ def several(count: int = 36) -> Any:
     return tl.data.from_arrays(images, labels, val=0.25)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# Every form in one kind of model, each kind with several forms of each activation.
+IN_TURN = [(*case, kind) for case, kind in zip(CASES, itertools.cycle(KINDS), strict=False)]
+
+
 @pytest.mark.parametrize(
-    ("name", "make", "activation"), CASES, ids=[f"{a or 'logits'}: {n}" for n, _, a in CASES]
+    ("name", "make", "activation", "kind"),
+    IN_TURN,
+    ids=[f"{a or 'logits'}: {n}, {k}" for n, _, a, k in IN_TURN],
 )
 def test_the_meaning_is_told_without_a_doubt(
     name: str, make: Callable[[], Head], activation: str, kind: str
@@ -114,8 +120,10 @@ def test_the_meaning_is_told_without_a_doubt(
     assert network.from_logits == (activation == "")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["keras.ops", "average", "inside a call", "mixed precision's"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    list(zip(["keras.ops", "average", "inside a call", "mixed precision's"], KINDS, strict=True)),
+)
 def test_softmax_is_not_applied_twice(name: str, kind: str) -> None:
     model = KINDS[kind](SOFTMAX[name]())
     found = tl.evaluate(model, data().val).probabilities
@@ -151,7 +159,7 @@ def test_half_precision_is_told_and_scored(
 
 @pytest.mark.parametrize("name", ["keras.ops", "lambda", "inside a call", "reshape"])
 def test_a_softmax_of_any_form_trains_as_its_logits_do(name: str) -> None:
-    plan = tl.Plan((tl.Stage("all", unfreeze="all", epochs=3, learning_rate=1e-2),))
+    plan = tl.Plan((tl.Stage("all", unfreeze="all", epochs=1, learning_rate=1e-2),))
     weights = []
     for head in (dense(), SOFTMAX[name]()):
         keras.utils.set_random_seed(0)
@@ -325,8 +333,13 @@ REFUSED: dict[str, tuple[Callable[[], Head], bool, str]] = {
 
 
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")  # one of them does
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *zip(REFUSED, itertools.cycle(KINDS), strict=False),
+        *(("sigmoids by ops", kind) for kind in ("flat", "nested", "sequential")),
+    ],
+)
 def test_outputs_that_do_not_fit_are_refused_before_any_work(name: str, kind: str) -> None:
     make, multi_label, message = REFUSED[name]
     model, used = KINDS[kind](make()), several() if multi_label else data()

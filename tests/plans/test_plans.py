@@ -6,8 +6,11 @@ import pytest
 
 import tltoolkit as tl
 from tltoolkit.data.stratify import deal
+from tltoolkit.plans import ready
 from tltoolkit.runs.record import Run
 from tltoolkit.training import probe
+
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 SIZE = 16
 
@@ -26,7 +29,7 @@ def network(dropout: float = 0.0) -> keras.Model:
     return keras.Model(pixels, keras.layers.Dense(3, name="scores")(x))
 
 
-def data(count: int = 90, val: float = 1 / 3) -> tl.data.ImageData:
+def data(count: int = 60, val: float = 1 / 3) -> tl.data.ImageData:
     rng = np.random.default_rng(0)
     labels = np.arange(count) % 3
     noise = rng.integers(0, 140, (count, SIZE, SIZE, 3)) + 40 * labels[:, None, None, None]
@@ -48,7 +51,7 @@ def test_every_plan_runs_and_learns(name: str) -> None:
     plan = tl.plans.PLANS[name]()
     short = tl.Plan(
         tuple(
-            stage if stage.optimizer == "lbfgs" else tl.Stage(**{**vars(stage), "epochs": 5})
+            stage if stage.optimizer == "lbfgs" else tl.Stage(**{**vars(stage), "epochs": 1})
             for stage in plan
         )
     )
@@ -88,7 +91,7 @@ def test_the_probe_needs_a_head_of_one_dense_layer() -> None:
 def test_frozen_batch_norm_changes_neither_averages_nor_scale() -> None:
     model = network()
     before = variables(model, "norm_3")
-    run(tl.Plan((tl.Stage("a", unfreeze="all", epochs=2),)), model)
+    run(tl.Plan((tl.Stage("a", unfreeze="all", epochs=1),)), model)
     for old, new in zip(before, variables(model, "norm_3"), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -96,7 +99,7 @@ def test_frozen_batch_norm_changes_neither_averages_nor_scale() -> None:
 def test_trained_batch_norm_changes_all_four() -> None:
     model = network()
     before = variables(model, "norm_3")
-    plan = tl.Plan((tl.Stage("a", unfreeze="all", epochs=2, batch_norm="train"),))
+    plan = tl.Plan((tl.Stage("a", unfreeze="all", epochs=1, batch_norm="train"),))
     result = run(plan, model)
     assert {p for p in result.stages[0].changed if p.startswith("norm_3")} == {
         f"norm_3/{name}" for name in ("gamma", "beta", "moving_mean", "moving_variance")
@@ -144,7 +147,7 @@ def test_layer_decay_slows_the_lower_blocks() -> None:
 
 
 def test_float16_activations_lead_to_nearly_the_same_head() -> None:
-    stage = tl.Stage("head", epochs=5, learning_rate=1e-2)
+    stage = tl.Stage("head", epochs=2, learning_rate=1e-2)
     full, half = (
         run(tl.Plan((stage,)), cache_dtype=dtype).model.get_layer("scores").kernel
         for dtype in ("float32", "float16")
@@ -162,7 +165,7 @@ def test_activations_beyond_the_memory_give_the_same_weights(tmp_path: object) -
 
 
 def test_the_best_epoch_of_all_stages_wins() -> None:
-    spoil = tl.Stage("spoil", unfreeze="all", epochs=3, learning_rate=3.0, clip_norm=None)
+    spoil = tl.Stage("spoil", unfreeze="all", epochs=1, learning_rate=3.0, clip_norm=None)
     result = run(tl.Plan((*tl.plans.linear_probe(), spoil)))
     assert result.best_epoch == 0
     assert tl.evaluate(result.model, data().val).f1_macro == pytest.approx(
@@ -170,7 +173,11 @@ def test_the_best_epoch_of_all_stages_wins() -> None:
     )
 
 
-def test_auto_begins_with_a_solved_head_and_says_why_it_went_on() -> None:
+def test_auto_begins_with_a_solved_head_and_says_why_it_went_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ready, "EPOCHS", 1)
+    monkeypatch.setattr(ready, "LEAST", 1)
     result = run("auto")
     assert [stage.stage.name for stage in result.stages] == ["solve", "fine_tune"]
     assert "the head was solved on training and validation images together" in result.why

@@ -38,7 +38,7 @@ def data(**options: Any) -> tl.data.ImageData:
 
 
 def build(**options: Any) -> keras.Model:
-    given = {"weights": None, "image_size": SIZE, "trunk": "block3"}
+    given = {"weights": None, "image_size": SIZE, "trunk": "block1"}
     return tl.build_classifier("efficientnet_lite0", NAMES, **{**given, **options})
 
 
@@ -107,7 +107,7 @@ def test_only_the_usual_head_is_put_on_all_blocks() -> None:
         Head(pooling="max"),
         Head(hidden=(4,)),
         Head(l2=0.1),
-        Head(taps=("block3",)),
+        Head(taps=("block1",)),
     ):
         model = build(head=head)
         assert auto.widened(model) is model
@@ -339,7 +339,7 @@ def test_a_class_of_one_image_has_no_say_and_is_learned(
     labels = np.where(np.arange(40) == 7, 3, labels)
     both = tl.data.from_arrays(pixels, labels, val=0.0, test=0.0)
     model = tl.build_classifier(
-        "efficientnet_lite0", both.class_names, weights=None, image_size=SIZE, trunk="block3"
+        "efficientnet_lite0", both.class_names, weights=None, image_size=SIZE, trunk="block1"
     )
     tl.fine_tune(model, both, "solve", verbose=2)
     assert (

@@ -8,6 +8,7 @@ import tltoolkit as tl
 from tltoolkit.runs.cross_validation import CrossValidation
 
 SIZE = 16
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 def build() -> keras.Model:

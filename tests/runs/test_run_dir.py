@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,11 +59,19 @@ def train(run_directory: Path, callback: Any = None, **options: Any) -> Any:
     )
 
 
-@pytest.fixture
-def unfinished(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that stopped after one of two epochs."""
+    path = tmp_path_factory.mktemp("begun") / "run"
     with pytest.raises(InterruptedError):
-        train(tmp_path / "run", Stop())
-    return tmp_path / "run"
+        train(path, Stop())
+    return path
+
+
+@pytest.fixture
+def unfinished(begun: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(begun, tmp_path / "run"))
 
 
 def test_a_finished_run_of_an_earlier_version_comes_back(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Signals, and losses that are not finite: how a run ends, and what it leaves."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -62,6 +63,11 @@ class At(keras.callbacks.Callback):
             self.action()
 
 
+@functools.cache
+def uninterrupted() -> Any:
+    return train(None)
+
+
 def send(number: int) -> Any:
     return lambda: os.kill(os.getpid(), number)
 
@@ -82,7 +88,7 @@ def test_a_signal_ends_the_step_and_leaves_a_checkpoint(
     assert callback.seen == 6
     found = checkpoint.read_latest(tmp_path / "checkpoints")
     assert (found["epoch"], found["step"]) == (1, 2)
-    resumed, whole = train(tmp_path), train(None)
+    resumed, whole = train(tmp_path), uninterrupted()
     assert resumed.history == whole.history
     for ours, theirs in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -140,9 +146,11 @@ def test_another_thread_leaves_the_handlers_alone() -> None:
 CHILD = """
 import importlib.util, sys
 from pathlib import Path
+import tensorflow as tf
 spec = importlib.util.spec_from_file_location("tests", sys.argv[1])
 tests = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tests)
+tf.config.run_functions_eagerly(True)
 tests.train(Path(sys.argv[2]), tests.At(3, lambda: print("now", flush=True)), epochs=100000)
 """
 

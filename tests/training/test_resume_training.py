@@ -13,11 +13,12 @@ import tensorflow as tf
 
 import tltoolkit as tl
 from tltoolkit.callbacks import checkpoint
+from tltoolkit.plans import ready
 from tltoolkit.runs.record import Run
 from tltoolkit.training import features
 from tltoolkit.training.caching import Examples
 
-SIZE, BATCH = 16, 8
+SIZE, BATCH = 16, 18
 
 
 def images(count: int = 36) -> tuple[np.ndarray, np.ndarray]:
@@ -160,10 +161,10 @@ def whole() -> Callable[[str], tuple[Any, ...]]:
     ("plan", "breaks"),
     [
         ("cached", [{"steps": 2}, {"epochs": 3}]),
-        ("cached", [{"steps": 14}]),
-        ("pixels", [{"steps": 5}, {"steps": 1}]),
+        ("cached", [{"steps": 7}]),
+        ("pixels", [{"steps": 3}, {"steps": 1}]),
         ("pixels", [{"epochs": 3}]),
-        ("recalibrated", [{"steps": 7}]),
+        ("recalibrated", [{"steps": 3}]),
     ],
 )
 def test_a_run_that_was_interrupted_ends_as_one_that_was_not(
@@ -178,13 +179,13 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(
 def test_a_compiled_run_too(tmp_path: Path) -> None:
     expected = outcome(train("cached"))
     with pytest.raises(InterruptedError):
-        train("cached", tmp_path, Broken(steps=6), save_freq=2)
-    assert outcome(train("cached", tmp_path, save_freq=2)) == expected
+        train("cached", tmp_path, Broken(steps=3), save_freq=1)
+    assert outcome(train("cached", tmp_path, save_freq=1)) == expected
 
 
 def test_with_checkpoints_by_epoch_the_epoch_begins_again(whole: Any, tmp_path: Path) -> None:
     with pytest.raises(InterruptedError):
-        train("cached", tmp_path, Broken(steps=11))
+        train("cached", tmp_path, Broken(steps=5))
     found = checkpoint.read_latest(tmp_path / "checkpoints")
     assert (found["epoch"], found["step"], len(found["run"]["results"])) == (2, 0, 0)
     assert outcome(train("cached", tmp_path)) == whole("cached")
@@ -197,7 +198,11 @@ def test_early_stopping_did_stop_and_layer_decay_had_several_rates(whole: Any) -
     assert len(whole("recalibrated")[1]["loss"]) == 3
 
 
-def test_the_decision_of_the_auto_plan_is_kept(tmp_path: Path) -> None:
+def test_the_decision_of_the_auto_plan_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ready, "EPOCHS", 2)
+    monkeypatch.setattr(ready, "LEAST", 1)
     many = {"plan": "auto", "augment": "none"}
     pixels, labels = images(80)
 

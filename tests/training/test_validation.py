@@ -11,10 +11,13 @@ import tltoolkit as tl
 from tltoolkit.callbacks import MixedWeightAverage, ValidationMetrics
 from tltoolkit.training import features
 
-SIZE, BATCH = 12, 8
+SIZE, BATCH = 12, 9
 LABELS = np.random.default_rng(1).permutation(np.repeat([0, 1, 2], [20, 15, 10]))
 FREE = {"unfreeze": 1, "epochs": 2, "learning_rate": 1e-2, "cache_views": 0}
-pytestmark = pytest.mark.filterwarnings("ignore:the graph of")
+pytestmark = [
+    pytest.mark.usefixtures("eagerly"),
+    pytest.mark.filterwarnings("ignore:the graph of"),
+]
 
 
 def images(count: int = len(LABELS)) -> np.ndarray:
@@ -102,10 +105,18 @@ def close(seen: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "method"),
-    [(flat, "none"), (flat, "ldam"), (nested, "balanced"), (subclassed, "none")],
+    ("make", "method", "how"),
+    [
+        (flat, "none", "traced"),
+        (flat, "ldam", "eagerly"),
+        (nested, "balanced", "eagerly"),
+        (subclassed, "none", "eagerly"),
+    ],
 )
-def test_the_logs_are_what_keras_would_have_logged(make: Any, method: str) -> None:
+def test_the_logs_are_what_keras_would_have_logged(
+    make: Any, method: str, how: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(how)
     given, plan = data(), tl.Plan((tl.Stage("upper", **FREE),))
     reference = Reference(given.val)
     options = {"batch_size": BATCH, "callbacks": [reference], "verbose": 0}
@@ -147,7 +158,7 @@ def computed(monkeypatch: pytest.MonkeyPatch, make: Any = flat, **options: Any) 
 
     monkeypatch.setattr("tltoolkit.training.features.compute", noted)
     stage = {name: options.pop(name) for name in ("batch_norm", "unfreeze") if name in options}
-    plan = tl.Plan((tl.Stage("upper", **{**FREE, **stage}),))
+    plan = tl.Plan((tl.Stage("upper", **{**FREE, "epochs": 1, **stage}),))
     tl.fine_tune(make(), data(), plan, "light", batch_size=BATCH, verbose=0, **options)
     return seen
 
@@ -182,7 +193,7 @@ def test_metrics_of_the_user_are_scored_too_and_do_not_change_what_is_best() -> 
     last: dict[str, float] = {}
     mine = ValidationMetrics(("a", "b", "c"), per_class=("recall", "f1"))
     other = ValidationMetrics(per_class=(), averages=("f1_macro",), multi_label=True)
-    given, plan = data(), tl.Plan((tl.Stage("upper", **FREE), tl.Stage("head")))
+    given, plan = data(), tl.Plan((tl.Stage("upper", **FREE), tl.Stage("head", epochs=1)))
     run, alone = (
         tl.fine_tune(flat(), given, plan, "light", batch_size=BATCH, callbacks=some, verbose=0)
         for some in ([mine, Ends(), other], [])
@@ -232,7 +243,7 @@ def test_callbacks_are_told_of_the_pass_as_by_keras() -> None:
 
 
 def test_the_average_of_the_weights_is_what_is_scored_and_kept() -> None:
-    plan = tl.Plan((tl.Stage("upper", **{**FREE, "epochs": 3}),))
+    plan = tl.Plan((tl.Stage("upper", **FREE),))
     options = {"batch_size": BATCH, "verbose": 0, "callbacks": [MixedWeightAverage("ema")]}
     run = tl.fine_tune(flat(), data(), plan, "light", **options)
     report = tl.evaluate(run.model, data().val)

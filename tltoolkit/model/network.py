@@ -123,6 +123,11 @@ class Network:
             return
         raise _checks.fail("model", rule, found)
 
+    @property
+    def converts(self) -> bool:
+        """Whether `as_input` changes anything."""
+        return self.output is None or self.channels != RGB
+
     def as_input(self, images: Any, targets: Any = None) -> tuple[Any, Any]:
         """RGB images of uint8 as the model takes them; a functional one converts the type."""
         images = as_channels(images, self.channels)

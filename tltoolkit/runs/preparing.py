@@ -140,9 +140,10 @@ def prepare(
     _checks.arguments(PREPARED, locals())
     level = saying.level(verbose)
     seconds = seconds_of(budget, plan)
-    network_for(model, data, from_logits)  # is of the user's model what an error should speak of
-    trained = auto.widened(model) if plan in ready.WIDENED else model
-    network = network_for(trained, data, from_logits)
+    # First of the user's model, which an error should speak of.
+    network, trained = network_for(model, data, from_logits), model
+    if plan in ready.WIDENED and (trained := auto.widened(model)) is not model:
+        network = network_for(trained, data, from_logits)
     begun, why = arguments.plan_of(plan, network)
     # Twice in a run: here for its errors, in `on` for the images that are left.
     correction = correcting.correction_of(imbalance, network, data, begun)

@@ -87,8 +87,10 @@ def frozen_function(model: Any, cut: Any, images: int) -> Callable[[np.ndarray],
     height, width, channels = model.inputs[0].shape[1:]
     # Of any batch size, so that the last batch needs no trace of its own.
     pixels = tf.TensorSpec((None, height, width, RGB), tf.uint8)
+    # Without AutoGraph, as Keras trains: it takes longer than the tracing itself.
     traced = tf.function(
-        lambda x: lower(tf.cast(as_channels(x, channels), tf.float32), training=False)
+        lambda x: lower(tf.cast(as_channels(x, channels), tf.float32), training=False),
+        autograph=False,
     )
     concrete = traced.get_concrete_function(pixels)
     weights_mb = lower.count_params() * 4 / 2**20
@@ -169,13 +171,11 @@ def feed(
         shapes = (None, *features.shape[2:]), (None, *targets.shape[1:])
         return tf.ensure_shape(x, shapes[0]), tf.ensure_shape(y, shapes[1])
 
-    def first(_: Any) -> Any:
-        return tf.ensure_shape(tf.numpy_function(lambda: weak.first_step(), [], tf.int64), ())
+    def one_epoch(_: Any) -> Any:
+        first = tf.numpy_function(lambda: weak.first_step(), [], tf.int64)
+        return tf.data.Dataset.range(tf.ensure_shape(first, ()), steps).map(batch)
 
-    def one_epoch(first: Any) -> Any:
-        return tf.data.Dataset.range(first, steps).map(batch)
-
-    dataset = tf.data.Dataset.from_tensors(0).map(first).flat_map(one_epoch)
+    dataset = tf.data.Dataset.from_tensors(0).flat_map(one_epoch)
     length = tf.data.experimental.assert_cardinality(steps)
     dataset = dataset.apply(length).with_options(untuned())
     # Somebody has to hold what the functions above refer to weakly.

@@ -185,7 +185,9 @@ class Task:
             def dataset(batches: augment.Batches) -> Any:
                 # The error of a bad image names it; TensorFlow's own does not.
                 stack.enter_context(batches.own_errors())
-                return batches.to_dataset().map(job.network.as_input)
+                made = batches.to_dataset()
+                # A map is traced, and every batch goes through it.
+                return made.map(job.network.as_input) if job.network.converts else made
 
             held = self._held(self.stored()[1]) if self.held_at is not None else None
             if held is None and job.val is not None:

@@ -42,6 +42,8 @@ def main() -> None:
     loss = getattr(keras.losses, kind)(from_logits=order["from_logits"])
     # XLA is slower on a CPU, see training/gradient.py.
     upper.compile(order["optimizer"], loss, jit_compile=False)
+    # Otherwise the first step makes its variables, and is traced twice (Keras 3.15.1).
+    upper.optimizer.build(upper.trainable_variables)
     _limit(order["memory_gb"])
     # If it is killed or aborted from here on, the parent takes that for a lack of memory.
     print(json.dumps({"ready": True}), flush=True)
