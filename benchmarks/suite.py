@@ -1,7 +1,7 @@
 """Plans on sets of different kinds: accuracy, macro F1, log loss, seconds and ranks.
 
     python benchmarks/suite.py SET ... [--plans probe solve auto guide] [--seeds 0 1 2]
-        [--budget 5m] [--results suite.jsonl] [--quick]
+        [--budget 5m] [--backbone NAME] [--image-size N] [--results suite.jsonl] [--quick]
 
 A SET is a folder of train, val and test folders with a folder per class in each; a folder of such
 sets stands for all of them. `probe` is plan="linear_probe" (logistic regression on the last
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--plans", nargs="+", choices=PLANS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--budget", default="5m")
+    parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--image-size", type=int, help="other pixels than the backbone's")
     parser.add_argument("--results", type=Path, default=Path("suite.jsonl"))
     parser.add_argument("--quick", action="store_true")
@@ -53,7 +54,7 @@ def main() -> None:
         print(json.dumps(measured(json.loads(args.cell))))
         return
     plans = args.plans or (QUICK if args.quick else PLANS)
-    shared = {"budget": args.budget, "quick": args.quick, "image_size": args.image_size}
+    shared = {name: getattr(args, name) for name in ("budget", "quick", "backbone", "image_size")}
     cells = [
         {"set": str(path), "plan": plan, "seed": seed, **shared}
         for path in found(args.sets)
@@ -109,13 +110,13 @@ def measured(cell: dict[str, Any]) -> dict[str, Any]:
     weights = "imagenet"
     started = time.perf_counter()
     if cell["plan"] == "guide":
-        probabilities = guide(data, size, weights, cell["seed"])
+        probabilities = guide(data, cell["backbone"], size, weights, cell["seed"])
         took = time.perf_counter() - started
         report = tl.Report.from_predictions(data.test.labels, probabilities, data.class_names)
         why = ""
     else:
         model = tl.build_classifier(
-            class_names=data.class_names, image_size=size, weights=weights, seed=cell["seed"]
+            cell["backbone"], data.class_names, weights, size, seed=cell["seed"]
         )
         started = time.perf_counter()
         options = {"budget": cell["budget"]} if cell["plan"] == "auto" else {}
@@ -141,7 +142,7 @@ def few(data: Any) -> Any:
     return dataclasses.replace(data, **splits)
 
 
-def guide(data: Any, image_size: int | None, weights: str | None, seed: int) -> Any:
+def guide(data: Any, name: str, image_size: int | None, weights: str | None, seed: int) -> Any:
     """Test probabilities of plain Keras, as "Transfer learning & fine-tuning" of its guides."""
     import keras
     import numpy as np
@@ -150,14 +151,14 @@ def guide(data: Any, image_size: int | None, weights: str | None, seed: int) -> 
     from tltoolkit import backbones
 
     keras.utils.set_random_seed(seed)
-    side = image_size or backbones.get("efficientnet_lite0").image_size
+    side = image_size or backbones.get(name).image_size
 
     def arrays(split: Any) -> tuple[Any, Any]:
         images = [tf.image.resize(split.image(i), (side, side)).numpy() for i in range(len(split))]
         return np.stack(images).round().astype(np.uint8), split.labels
 
     pixels = keras.Input((side, side, 3))
-    features = backbones.build("efficientnet_lite0", pixels, weights=weights, seed=seed)
+    features = backbones.build(name, pixels, weights=weights, seed=seed)
     base = keras.Model(pixels, features)
     base.trainable = False
     augment = keras.Sequential(
