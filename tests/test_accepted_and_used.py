@@ -411,7 +411,7 @@ def test_the_plain_mean_of_epochs_is_what_fine_tune_returns(val: float) -> None:
     spy, used, model = Spy(), dealt(val), network()
     plan = tl.Plan((Stage("a", epochs=4, learning_rate=0.05),))
     average = ours.MixedWeightAverage("swa", start_epoch=1)
-    options = {"augment": "none", "batch_size": 12, "verbose": 0}
+    options = {"augment": "none", "batch_size": 8, "verbose": 0}
     run = tl.fine_tune(model, used, plan, callbacks=[spy, average], **options)
     weights = model.get_weights()
     steps = len(spy.weights) // 4

@@ -25,7 +25,7 @@ from tltoolkit.training import correcting, features
 pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
 
 SIZE, NAMES = 8, ("dark", "dim", "light")
-LABELS = np.repeat([0, 1, 2], [42, 12, 6])
+LABELS = np.repeat([0, 1, 2], [84, 24, 12])
 HEAD = tl.Plan((tl.Stage("head", epochs=2, learning_rate=0.05),))
 BOTH = tl.Plan((tl.Stage("probe", optimizer="lbfgs"), tl.Stage("all", unfreeze="all", epochs=2)))
 
@@ -189,9 +189,9 @@ def test_fewer_rows_make_a_shorter_schedule() -> None:
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             seen.append(float(self.model.optimizer.learning_rate))
 
-    run = tune("undersample", callbacks=[Watch()], batch_size=4)
+    run = tune("undersample", callbacks=[Watch()], batch_size=8)
     smallest = data().train.class_counts.min()
-    assert len(seen) == 2 * -(-3 * smallest // 4)
+    assert len(seen) == 2 * -(-3 * smallest // 8)
     assert seen[-1] < 0.1 * seen[0]  # the cosine ends with the stage
     assert "undersample sampling" in run.settings["imbalance"]["said"]
 
@@ -251,7 +251,7 @@ def test_one_sentence_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     tune("auto", "linear_probe", verbose=2)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Imbalance")]
     assert len(said) == 1
-    assert "dark 28, dim 8, light 4" in said[0]
+    assert "dark 56, dim 16, light 8" in said[0]
     tune("none", "linear_probe", verbose=2)
     assert "Imbalance" not in capsys.readouterr().out
 

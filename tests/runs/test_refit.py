@@ -146,7 +146,7 @@ def test_it_goes_on_until_the_former_validation_loss_is_down(run: Run) -> None:
     whole = data()
     gradient = replace(run, best_epoch=2)
     target = log_loss(whole.train.labels, said(run.model, whole.train))
-    done = tl.refit(gradient, whole, how="continue", build=build, epochs=20, learning_rate=2.0)
+    done = tl.refit(gradient, whole, how="continue", build=build, epochs=60, learning_rate=0.5)
     reached = log_loss(whole.val.labels, said(done.model, whole.val))
     epochs = done.stages[0].epochs
     assert f"towards a loss on those of {target:.4f}" in done.why

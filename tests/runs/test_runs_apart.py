@@ -1,5 +1,6 @@
 """One run does not change the next: models, run directories, augmentation, stored activations."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,8 @@ def test_each_fold_is_adjusted_once() -> None:
 
 
 def test_the_seed_decides_whatever_ran_before() -> None:
-    given = {"plan": tl.Plan((HEAD,)), "batch_size": 32, "verbose": 0}
+    plan = tl.Plan((dataclasses.replace(HEAD, epochs=1),))
+    given = {"plan": plan, "batch_size": 32, "verbose": 0}
 
     def outcomes() -> tuple[Any, list[float], list[Any]]:
         run = tune(build(), **given)
@@ -273,7 +275,8 @@ def test_every_stage_shows_new_versions() -> None:
     seen = []
     for count in range(1, 5):
         pipeline = Noted()
-        tl.fine_tune(build(), data(val=0), tl.Plan(stages[:count]), pipeline, verbose=0)
+        plan = tl.Plan(stages[:count])
+        tl.fine_tune(build(), data(val=0), plan, pipeline, batch_size=64, verbose=0)
         seen.append(set(pipeline.epochs))
     assert seen[0] == {0, 1}
     assert seen[1] - seen[0] == {3, 4}
