@@ -15,7 +15,7 @@ import tltoolkit as tl
 from tltoolkit.cli import main, program, wording
 from tltoolkit.files import reading
 
-pytestmark = pytest.mark.usefixtures("eagerly", "shallow", "few_draws")
+pytestmark = pytest.mark.usefixtures("shallow", "few_draws")
 
 SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "stem"]
 PLAN = "stages:\n- {name: head, epochs: 1, learning_rate: 1e-2}\n"
