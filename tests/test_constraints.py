@@ -37,7 +37,8 @@ WITHOUT_TABLE = {
         "evaluation.RowResult", "imbalance.Correction", "tl.Report",
     },
     "its settings are anything true or false": {
-        "data.ImageData.audit", "data.Split.in_classes", "evaluation.Decision",
+        "data.ImageData.audit", "data.ImageData.check", "data.Split.in_classes",
+        "evaluation.Decision",
         "evaluation.Thresholds", "imbalance.Correction.solver_weights", "imbalance.choose",
         "imbalance.correct", "imbalance.shift_prior", "plans.first", "tl.Imbalance.check_labels",
         "tl.Report.from_predictions", "tl.Report.save",

@@ -98,11 +98,10 @@ def test_rates_curves_and_searches(run: Callable[..., str], tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_family_is_climbed_on_a_folder(folder: Path, tmp_path: Path) -> None:
+def test_a_family_is_climbed_on_a_folder(run: Callable[..., str], folder: Path) -> None:
     output = run(
-        "07_climb_family.py", "--data", folder, "--plan", "linear_probe", "--image-size", 32,
-        cwd=tmp_path,
-    )  # fmt: skip
+        "07_climb_family.py", "--data", folder, "--plan", "linear_probe", "--image-size", 32
+    )
     rows = re.findall(r"^(efficientnet_lite\d) +([0-9. MiB]+)$", output, re.MULTILINE)
     assert [name for name, _ in rows] == [f"efficientnet_lite{i}" for i in range(len(rows))]
     assert len(rows) >= 2

@@ -315,7 +315,7 @@ def test_all_that_measures_takes_grey_images(tmp_path: Path) -> None:
             tl.tune.find_lr(model, used, steps=20)
     # One output too, for both.
     model = flat(dense(1), 1)
-    assert tl.tune.find_batch_size(model, data(2, count=30)).batch_size == 16
+    assert tl.tune.find_batch_size(model, data(2, count=36)).batch_size == 16
     model.save(tmp_path / "m.keras")
     said = foreign.load(tmp_path / "m.keras", NAMES).predict(list(pixels(used.val)))
     np.testing.assert_allclose(

@@ -203,7 +203,7 @@ def test_features_are_float32_whatever_the_blocks_compute_in() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "before"), [("efficientnet_lite0", "block2_1_add"), ("vgg16", "block2_conv2")]
+    ("name", "before"), [("efficientnet_lite0", "block2_0_project_bn"), ("vgg16", "block2_conv2")]
 )
 def test_a_tap_sees_the_dropout_of_its_block(name: str, before: str) -> None:
     options = {"backbone": name, "spatial_dropout": {"block2": 0.5}}

@@ -69,7 +69,6 @@ class Network:
         if pipeline.image_size != self.image_size:
             rule = f"a pipeline with the model's image_size {self.image_size}"
             raise _checks.fail(name, rule, pipeline.image_size)
-        # Both ways: what one of them leaves unsaid the other says.
         preparation, pipeline = settle(name, self.preparation, pipeline)
         return replace(self, preparation=preparation), pipeline
 
@@ -100,12 +99,10 @@ class Network:
 
     def per_output(self, values: np.ndarray, multi_label: bool) -> np.ndarray:
         """Numbers added to logits, (..., C), as they are added to the outputs."""
-        # One logit is the difference of two.
         return values[..., 1:] - values[..., :1] if self.one_for_two(multi_label) else values
 
     def check_outputs(self, multi_label: bool) -> None:
         """Raise ValueError unless the outputs of a user's own model fit such labels."""
-        # Ours were built for these labels, which `check_classes` compares.
         if self.settings is not None:
             return
         found = f"{self.model.name}, {self.classes} outputs after a {self.activation}"
@@ -215,18 +212,17 @@ def network_of(model: Any, from_logits: bool | str = "auto", multi_label: bool =
 
 
 def _subclassed(model: Any, from_logits: bool | str, multi_label: bool) -> Network:
-    # What a subclassed model was first called on; in Keras 3.15 it has no `input_shape`.
+    # What it was first called on: subclassed, it has no `input_shape` (Keras 3.15).
     shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
     if shape is None:
         rule = "a functional model or one that was built on images, as model(images) does"
         raise _checks.fail("model", rule, model)
-    # A symbol: the number of outputs is wanted, not their values.
     image = keras.KerasTensor(shape)
     shape, classes = _shape([image], model.compute_output_spec(image))
     activation = outputs.activation_of(model, shape, from_logits, multi_label)
     labels = graph.labels(model)
     weighted = _in_call_order(model, image, [one for one in model.layers if one.weights])
-    # The last layer whose weights are read scores, whatever the order in which layers were made.
+    # The last one whose weights are read scores, in whatever order they were made.
     *body, head = [labels[id(layer)] for layer in weighted]
     return Network(
         model=model,
@@ -247,7 +243,6 @@ def _in_call_order(model: Any, image: Any, layers: list[Any]) -> list[Any]:
     import tensorflow as tf
 
     spec = tf.TensorSpec(image.shape, image.dtype)
-    # A graph lists the variables that it captures in the order in which they are first read.
     try:
         with keras.StatelessScope():
             call = tf.function(lambda x: model(x, training=False), autograph=False)

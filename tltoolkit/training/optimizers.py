@@ -97,12 +97,17 @@ class ClippedMultiOptimizer(keras.optimizers.MultiOptimizer):
         super().__init__(optimizer_map)
         self.clip_norm = clip_norm
         self.moving = moving
+        self.built_for: Sequence[Any] = ()
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Note which variables `apply` alone is about."""
+        super().build(variables)
+        self.built_for = variables
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Clip, then let each inner optimizer update its variables."""
         if self.clip_norm is not None:
-            # Keras' training step names them; `apply` alone means those that it was built for.
-            own = self._trainable_variables if trainable_variables is None else trainable_variables
+            own = self.built_for if trainable_variables is None else trainable_variables
             counted = [g for g, v in zip(grads, own, strict=True) if id(v) in self.moving]
             squares = [keras.ops.sum(keras.ops.square(g)) for g in counted if g is not None]
             norm = keras.ops.sqrt(sum(squares))
