@@ -126,3 +126,10 @@ def test_what_does_not_move_has_no_say_in_the_norm() -> None:
         change = before - np.array([v.numpy() for v in weights])
         np.testing.assert_allclose(change[:2], expected * [[1.0], [0.5]] * np.ones(3), rtol=1e-5)
         np.testing.assert_array_equal(change[2], 0)
+
+
+def test_an_optimizer_of_several_rates_holds_nothing_of_the_model() -> None:
+    """A checkpoint of its variables would store the weights twice, and put them back twice."""
+    optimizer, weights = built([1.0, 0.5, 0.0], clip_norm=1.0)
+    optimizer.build(weights)
+    assert not {id(v) for v in weights} & {id(v) for v in optimizer.variables}

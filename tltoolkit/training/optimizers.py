@@ -97,18 +97,20 @@ class ClippedMultiOptimizer(keras.optimizers.MultiOptimizer):
         super().__init__(optimizer_map)
         self.clip_norm = clip_norm
         self.moving = moving
-        self.built_for: Sequence[Any] = ()
+        self.built_for: tuple[int, ...] = ()
 
     def build(self, variables: Sequence[Any]) -> None:
         """Note which variables `apply` alone is about."""
         super().build(variables)
-        self.built_for = variables
+        # Their ids: Keras counts a variable that an optimizer holds among the optimizer's own.
+        self.built_for = tuple(map(id, variables))
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Clip, then let each inner optimizer update its variables."""
         if self.clip_norm is not None:
-            own = self.built_for if trainable_variables is None else trainable_variables
-            counted = [g for g, v in zip(grads, own, strict=True) if id(v) in self.moving]
+            given = trainable_variables
+            own = self.built_for if given is None else tuple(map(id, given))
+            counted = [g for g, key in zip(grads, own, strict=True) if key in self.moving]
             squares = [keras.ops.sum(keras.ops.square(g)) for g in counted if g is not None]
             norm = keras.ops.sqrt(sum(squares))
             # Never above 1, and never a division by zero.
