@@ -1,8 +1,8 @@
-"""Fine-tune EfficientNet-Lite0 on scikit-learn's handwritten digits, or on your own folder.
+"""Train EfficientNet-Lite0 on scikit-learn's handwritten digits, or on your own folder.
 
 Command:  python examples/01_quickstart.py [--data DIR] [--run-dir DIR]
-Time:     about 60 s on 2 cores
-Expected: test accuracy above 0.97 on the digits; the report, five predictions, and a new
+Time:     about 30 s on 2 cores
+Expected: test accuracy above 0.98 on the digits; the report, five predictions, and a new
           directory under runs/ that `tltoolkit.load` reads.
 """
 
@@ -33,15 +33,12 @@ def main() -> None:
     if arguments.data:
         data = tl.data.from_directory(arguments.data, val=0.15, test=0.25)
         model = tl.build_classifier("efficientnet_lite0", data.class_names)
-        augment = "auto"
     else:
         data = digits()
         model = tl.build_classifier("efficientnet_lite0", data.class_names, image_size=64)
-        # A mirrored digit is another digit or none, and these are too small to crop.
-        augment = "none"
 
-    plan = tl.plans.fine_tune(epochs=4)
-    run = tl.fine_tune(model, data, plan=plan, augment=augment, run_dir=run_dir)
+    # A head on all blocks in closed form; plan="auto", the default, fine-tunes them as well.
+    run = tl.fine_tune(model, data, plan="solve", run_dir=run_dir)
     print(tl.evaluate(run.model, data.test))
 
     predictor = tl.load(run_dir)

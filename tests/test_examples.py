@@ -48,7 +48,7 @@ def test_the_quick_start_reads_digits(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     output = done.stdout
-    assert figure(output, "Accuracy") > 0.97
+    assert figure(output, "Accuracy") > 0.98
     right = re.findall(r"^true (\d): predicted (\d)", output, re.MULTILINE)
     assert len(right) == 5
     assert sum(true == said for true, said in right) >= 4
@@ -88,12 +88,12 @@ def test_methods_against_imbalance_side_by_side(run: Callable[..., str]) -> None
 
 @pytest.mark.slow
 def test_rates_curves_and_searches(run: Callable[..., str], tmp_path: Path) -> None:
-    output = run("06_tune.py", "--trials", 2, "--storage", "trials.db")
+    output = run("06_tune.py", "--images", 500, "--trials", 2, "--storage", "trials.db")
     assert "use a learning rate of about" in output
     assert "twice the images" in output
     assert "2 trials: " in output
     assert "no validation figure is left" in output
-    assert figure(output, "test accuracy") > 0.9
+    assert figure(output, "test accuracy") > 0.85  # of a quarter of the digits
     assert (tmp_path / "trials.db").is_file()
 
 
