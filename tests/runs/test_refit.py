@@ -11,6 +11,7 @@ from sklearn.metrics import log_loss
 import tltoolkit as tl
 from tltoolkit.data.stratify import deal
 from tltoolkit.runs import refitting
+from tltoolkit.runs.candidates import Candidate, Candidates
 from tltoolkit.runs.record import Run
 from tltoolkit.training.limits import StopAfter, UntilLoss
 
@@ -244,6 +245,11 @@ def test_training_ends_at_a_loss() -> None:
         ),
         ({"options": {}}, {"build": build}, "`augment` must be given"),
         ({}, {"build": build, "imbalance": tl.Imbalance(adjust="retrain")}, "`imbalance` must be"),
+        (
+            {"candidates": Candidates([Candidate("last, lda pull 3", 0.3, 0.9, "held out", 1.0)])},
+            {"build": build},
+            "`run` must be of stated stages: plan='auto'",
+        ),
         ({}, {"build": lambda: build(seed=1)}, "`build` must be given and make the model"),
         ({}, {}, "`build` must be given, since the model does not come from"),
     ],

@@ -73,9 +73,14 @@ def refit(
 
     Raises:
         ValueError: Other data than the run's, or without validation split; a model that cannot
-            be built again; a run to continue that was not trained by gradient descent.
+            be built again; a run to continue that was not trained by gradient descent; one of
+            `plan="auto"` or `"solve"` that solved its head on all of those images already.
     """
     _checks.arguments(REFIT, locals())
+    if run.candidates:
+        # Its stages alone would tune under a head on all blocks, which spoils what that reads.
+        rule = "of stated stages: plan='auto' and 'solve' end with a head solved on all images"
+        raise _checks.fail("run", rule, "a run that compared heads by itself")
     check_image_data(data)
     data = _checked(run, data)
     both = replace(data, train=joined(data), val=None)
