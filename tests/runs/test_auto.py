@@ -14,6 +14,7 @@ from tltoolkit.model.head import Head
 from tltoolkit.plans import ready
 from tltoolkit.plans.stages import Stage
 from tltoolkit.runs import auto
+from tltoolkit.runs.estimate import estimate
 from tltoolkit.runs.terms import seconds_of
 from tltoolkit.solving import heads
 from tltoolkit.solving.rows import Rows
@@ -280,9 +281,21 @@ def test_a_budget_is_a_time() -> None:
 
 def test_epochs_are_those_that_fit() -> None:
     # A first pass of 10 s: two more for the places on the way, the others for epochs of 30 s.
-    assert auto._epochs(130, 10) == 3
-    assert auto._epochs(5, 10) == 0
-    assert auto._epochs(None, 10) is None
+    assert auto.epochs_within(130, 10) == 3
+    assert auto.epochs_within(5, 10) == 0
+    assert auto.epochs_within(None, 10) is None
+
+
+def test_a_forecast_goes_by_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ready, "FEW", 0)
+    for budget, names in (("1h", ["solve", "fine_tune"]), (1e-3, ["solve"])):
+        found = estimate(build(), data(), "auto", "none", budget=budget)
+        assert [one.stage.name for one in found.stages] == names
+    assert (
+        estimate(build(), data(), "auto", "none", budget=3600).plan.stages[1].epochs == ready.MOST
+    )
+    with pytest.raises(ValueError, match="`budget` must be left out with other plans than 'auto'"):
+        estimate(build(), data(), "solve", "none", budget="1h")
 
 
 def test_a_budget_that_one_pass_exceeds_ends_it_before_work_is_lost() -> None:

@@ -205,7 +205,7 @@ def _estimate(
 ) -> int:
     from tltoolkit.runs.estimate import estimate
 
-    found = estimate(model, data, *how, **training)
+    found = estimate(model, data, *how, budget=args.budget, **training)
     outputs.show(args, out, found.to_dict(), found)
     return 0
 

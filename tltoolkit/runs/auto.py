@@ -76,7 +76,7 @@ def train(
         images_per_class=len(job.train.source) / job.train.targets.shape[1],
         held_out=solving.held_out_f1(task, choice),
         validated=job.val is not None,
-        epochs=_epochs(budget, progress.results[0].seconds),
+        epochs=epochs_within(budget, progress.results[0].seconds),
     )
     candidates = Candidates(_solved(choice, 1.0))
     # Nothing tuned: the solved head is kept as it is.
@@ -107,7 +107,7 @@ def train(
     return why, candidates
 
 
-def _epochs(budget: float | None, spent: float) -> int | None:
+def epochs_within(budget: float | None, spent: float) -> int | None:
     """Epochs of fine-tuning that fit a budget; None where nobody asked for one."""
     if budget is None:
         return None

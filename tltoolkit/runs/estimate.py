@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from tltoolkit.model.network import RGB
 from tltoolkit.plans import ready
 from tltoolkit.plans.stages import Plan, Stage
 from tltoolkit.plans.terms import LBFGS
+from tltoolkit.runs import auto
 from tltoolkit.runs.preparing import Prepared, prepare
 from tltoolkit.solving.heads import MOST_ROWS
 from tltoolkit.training import closed, correcting, features, gradient, objective, probe
@@ -119,6 +121,7 @@ def estimate(
     cache_gb: float = 2.0,
     cache_dtype: str = "float32",
     from_logits: bool | str = "auto",
+    budget: float | str | None = None,
 ) -> Estimate:
     """Time and memory that `fine_tune` would take with these arguments, which see.
 
@@ -129,52 +132,49 @@ def estimate(
         ValueError: As `fine_tune`.
     """
     prepared = prepare(
-        model,
-        data,
-        plan,
-        augment,
-        imbalance,
+        *(model, data, plan, augment, imbalance),
         batch_size=batch_size,
         seed=seed,
         cache_gb=cache_gb,
         cache_dtype=cache_dtype,
         from_logits=from_logits,
+        budget=budget,
     )
     job = dataclasses.replace(prepared.job, val=None)  # only what trains is measured
-    stages = _stages(prepared)
+    begun = prepared.begun.stages
     held = 0 if data.val is None else len(data.val)
-    decoding = _decoding_seconds(job)
+    look = partial(_stage, job, held=held, decoding=_decoding_seconds(job))
     # Steps are taken for real, and change weights and random states.
     with untouched(prepared.trained):
-        found = tuple(_stage(job, stage, i, held, decoding) for i, stage in enumerate(stages))
+        found = [look(s, i) for i, s in enumerate(begun)]
+        more = _more(prepared, found[0].seconds)
+        found += [look(s, i) for i, s in enumerate(more, len(begun))]
     return Estimate(
-        plan=stages,
+        plan=Plan((*begun, *more)),
         parameters=prepared.trained.count_params(),
         counts={name: tuple(split.class_counts.tolist()) for name, split in data.splits.items()},
         class_names=data.class_names,
-        stages=found,
+        stages=tuple(found),
     )
 
 
-def _stages(prepared: Prepared) -> Plan:
-    """The stages of the run; those that "auto" usually adds, too."""
+def _more(prepared: Prepared, spent: float) -> tuple[Stage, ...]:
+    """What usually follows the stages that a run begins with, the first of them in so long."""
     begun, job = prepared.begun.stages, prepared.job
     per_class = len(job.train.source) / job.train.targets.shape[1]
     if prepared.compares:
-        usual, _ = ready.after_solved(
+        return ready.after_solved(
             tunes=prepared.plan == "auto",
             images_per_class=per_class,
             # Not known before the head is solved. NaN is above no limit and rules nothing out.
             held_out=math.nan,
             validated=prepared.data.val is not None,
-            epochs=None,
-        )
-        return Plan((*begun, *usual))
-    if prepared.plan == "auto":
-        # The score is not known yet; one between the limits gets the usual stages.
-        usual, _ = ready.after_head(per_class, (ready.NEAR + ready.FAR) / 2)
-        begun = (*begun, *usual)
-    return Plan((*begun, *correcting.last_stages(job, begun)))
+            epochs=auto.epochs_within(prepared.budget, spent),
+        )[0]
+    # The score is not known yet; one between the limits gets the usual stages.
+    middle = (ready.NEAR + ready.FAR) / 2
+    usual = ready.after_head(per_class, middle)[0] if prepared.plan == "auto" else ()
+    return (*usual, *correcting.last_stages(job, (*begun, *usual)))
 
 
 def _stage(job: Job, stage: Stage, number: int, held: int, decoding: float) -> StageEstimate:
