@@ -88,9 +88,17 @@ def compare(before: Predictor, after: Predictor, split: Any) -> dict[str, Any]:
         before: The classifier.
         after: What was exported.
         split: Labelled images in the classifier's classes; None makes some up.
+
+    Raises:
+        ValueError: What was exported does not compute.
     """
     source = _MadeUp(before.engine.image_size) if split is None else split
-    first, second = (inference.proba(one.engine, source, BATCH) for one in (before, after))
+    first = inference.proba(before.engine, source, BATCH)
+    try:
+        second = inference.proba(after.engine, source, BATCH)
+    except Exception as error:  # whatever a runtime may raise
+        reason = " ".join(str(error).split())
+        raise ValueError(f"what was made of the model does not compute: {reason}") from error
     labels = [before.decision.decide(p).labels for p in (first, second)]
     same = (labels[0] == labels[1]).reshape(len(first), -1).all(axis=1)
     figures: dict[str, Any] = {

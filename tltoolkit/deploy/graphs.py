@@ -23,20 +23,22 @@ def of(engine: KerasEngine) -> Any:
     if network.output is not None:
         # A functional model says what it takes, which may be whole numbers.
         images = keras.ops.cast(images, network.model.inputs[0].dtype)
-    values = keras.ops.cast(engine.model(images), "float32")
-    return keras.Model(pixels, _probabilities(network, values, engine.multi_label))
+    return keras.Model(pixels, _probabilities(network, engine.model(images), engine.multi_label))
 
 
 def _probabilities(network: Network, values: Any, multi_label: bool) -> Any:
     """`Network.probabilities` as operations of a graph."""
-    one = network.one_for_two(multi_label)
-    if not network.from_logits:
-        if network.activation == outputs.SOFTMAX:
-            # Those in half precision sum to 1 again.
-            values = values / keras.ops.sum(values, axis=1, keepdims=True)
-        said = values
-    elif multi_label or one:
-        said = keras.ops.sigmoid(values)
-    else:
-        said = keras.ops.softmax(values, axis=1)
-    return keras.ops.concatenate([1 - said, said], axis=1) if one else said
+    coarse = values.dtype != "float32"
+    values = keras.ops.cast(values, "float32")
+    if network.from_logits and multi_label:
+        return keras.ops.sigmoid(values)
+    if network.from_logits:
+        if network.one_for_two(multi_label):
+            values = keras.ops.concatenate([keras.ops.zeros_like(values), values], axis=1)
+        return keras.ops.softmax(values, axis=1)
+    if network.one_for_two(multi_label):
+        return keras.ops.concatenate([1 - values, values], axis=1)
+    if coarse and network.activation == outputs.SOFTMAX:
+        # Those in half precision sum to 1 again.
+        return values / keras.ops.sum(values, axis=1, keepdims=True)
+    return values

@@ -1,6 +1,7 @@
 """A classifier as a .tflite file."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tltoolkit.deploy import litert_metadata
 from tltoolkit.runtimes.card import KEY, Card
+
+# What the converter says, somewhere in a long text, of an operation that it does not know.
+_UNKNOWN = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
 
 
 def write(model: Any, path: Path, card: Card, images: np.ndarray | None) -> bytes:
@@ -23,12 +27,17 @@ def write(model: Any, path: Path, card: Card, images: np.ndarray | None) -> byte
     Raises:
         ValueError: Operations that are not LiteRT's own.
     """
-    model.export(str(path), format="litert", verbose=False, **_options(card.quantize, images))
+    try:
+        model.export(str(path), format="litert", verbose=False, **_options(card.quantize, images))
+    except Exception as error:  # whatever the converter may raise
+        if found := _UNKNOWN.findall(str(error)):
+            raise _lacking(found) from error
+        raise
     made = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes()))
     # Others need a library that neither the runtime here nor that of a telephone has.
     others = [str(code.customCode, "ascii") for code in made.operatorCodes if code.customCode]
     if others:
-        raise ValueError(f"operations that are not LiteRT's own: {', '.join(sorted(others))}")
+        raise _lacking(others)
     if card.quantize == "int8":
         _end_in_floats(made)
     for name, content in (
@@ -37,6 +46,10 @@ def write(model: Any, path: Path, card: Card, images: np.ndarray | None) -> byte
     ):
         _add(made, name, content)
     return litert_metadata.with_labels(_packed(made), card.class_names)
+
+
+def _lacking(names: Iterable[str]) -> ValueError:
+    return ValueError(f"operations that are not LiteRT's own: {', '.join(sorted({*names}))}")
 
 
 def _options(quantize: str | None, images: np.ndarray | None) -> dict[str, Any]:

@@ -39,4 +39,8 @@ class Exported:
 
     def said(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (B, C) for images (B, S, S, 3), uint8."""
-        return self.compute(np.ascontiguousarray(images, np.float32))
+        values = self.compute(np.ascontiguousarray(images, np.float32))
+        if self.settings.quantize is None or self.settings.multi_label:
+            return values
+        # Of numbers that were rounded the sum is not quite 1.
+        return values / values.sum(axis=1, keepdims=True)
