@@ -106,6 +106,7 @@ def test_tensorflow_is_not_loaded_for_what_is_refused(photos: Path, tmp_path: Pa
         ["lr-find", str(photos), "--plot", "x.jpg"],
         ["predict", "r", str(photos), "--output", "file"],
         ["export", "r", "file"],
+        ["export", "r", "x.onnx", "--quantize", "int8", "--data", str(photos)],
         ["export", "r", "x.tflite", "--quantize", "int8"],
     ]
     (tmp_path / "file").write_text("mine")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tltoolkit.cli import options, outputs, stored
 from tltoolkit.deploy.terms import EXPORT
+from tltoolkit.files import reading
 
 if TYPE_CHECKING:
     from tltoolkit.data.seen import Seen
@@ -19,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = __doc__.split("\n\n", 1)[1]
     add = parser.add_argument
     add("run_dir", metavar="RUN", help="what `tltoolkit fit` or tl.save wrote")
-    add("out", metavar="OUT", help="a new file, such as x.onnx; a new folder for saved_model")
+    add("path", metavar="OUT", help="a new file, such as x.onnx; a new folder for saved_model")
     told = "; as OUT ends if left out"
     add("--format", **options.allowing(EXPORT["format"], "of the file", told=told))
     add("--quantize", **options.allowing(EXPORT["quantize"], "smaller numbers, for speed and size"))
@@ -34,7 +35,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print the comparison."""
-    outputs.check_file("OUT", args.out)
+    from tltoolkit.deploy import targets
+
+    targets.checked(reading.local(args.path), args.format, args.quantize)
     if args.quantize == "int8" and args.data is None:
         raise ValueError("--quantize int8 needs --data DIR, images to calibrate on")
     tl = options.toolkit(args)
@@ -43,7 +46,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     images = None if args.data is None else _read(Path(args.data), seen)
     found = tl.export(
         predictor,
-        args.out,
+        args.path,
         args.format,
         args.quantize,
         calibration=images and images.train,

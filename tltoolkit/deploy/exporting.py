@@ -15,9 +15,9 @@ from tltoolkit.artifacts.keras_engine import KerasEngine
 from tltoolkit.artifacts.predictor import Predictor
 from tltoolkit.augment.labels import reader
 from tltoolkit.data import Split
-from tltoolkit.deploy import checking, converting, graphs
+from tltoolkit.deploy import checking, converting, graphs, targets
 from tltoolkit.deploy.checking import Export
-from tltoolkit.deploy.terms import EXPORT, FORMATS
+from tltoolkit.deploy.terms import EXPORT
 from tltoolkit.evaluation import Decision
 from tltoolkit.files import reading, writing
 from tltoolkit.model import outputs
@@ -28,8 +28,6 @@ from tltoolkit.runtimes.card import Card
 # Ranges of activations are those seen: of fewer images they are a matter of chance, of more than
 # some hundred they hardly change.
 LEAST, ENOUGH = 16, 300
-# After the whole name of the file: what the comparison found.
-BESIDE = ".json"
 
 
 def export(
@@ -83,11 +81,7 @@ def export(
     """
     _checks.arguments(EXPORT, locals())
     target = reading.local(path)
-    kind = _format(target, format)
-    if quantize not in FORMATS[kind]:
-        rule = f"one of {', '.join(map(repr, FORMATS[kind]))} for format={kind!r}"
-        raise _checks.fail("quantize", rule, quantize)
-    _check_target(target, kind)
+    kind = targets.checked(target, format, quantize)
     _check_images(calibration, validation, quantize)
     converting.check_packages(kind)
     before = _predictor(classifier, validation if calibration is None else calibration)
@@ -117,34 +111,10 @@ def export(
             raise RuntimeError(f"{target} is not written: {told.advice}")
         converting.place(made, target)
     record = {"format": "tltoolkit.export/1", "export": told.to_dict(), "versions": versions()}
-    writing.plain_json(_beside(target), record)
+    writing.plain_json(targets.beside(target), record)
     if told.advice:
         warnings.warn(f"{target}: {told.advice}", stacklevel=2)
     return told
-
-
-def _format(target: Path, format: str | None) -> str:
-    found = next((f for f, s in opening.SUFFIXES.items() if s and s == target.suffix), None)
-    kind = format or found or "litert"
-    suffix = opening.SUFFIXES[kind]
-    if target.suffix != suffix and (suffix or found):
-        rule = f"a name that ends in {suffix}" if suffix else "the name of a new folder"
-        raise _checks.fail("path", f"{rule} for format={kind!r}", str(target))
-    return kind
-
-
-def _beside(target: Path) -> Path:
-    return target.with_name(target.name + BESIDE)
-
-
-def _check_target(target: Path, kind: str) -> None:
-    """See that all files can be written, and none is there."""
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"the folder {target.parent} does not exist")
-    weights = [target.with_suffix(opening.BIN)] if kind == "openvino" else []
-    for one in (target, *weights, _beside(target)):
-        writing.free(one)
-    writing.check_room(target.parent)
 
 
 def _check_images(calibration: Any, validation: Any, quantize: str | None) -> None:
