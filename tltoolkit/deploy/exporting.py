@@ -73,7 +73,7 @@ def export(
         ImportError: A package is missing; the extra is named.
         ValueError: Arguments that do not fit, or a model that cannot be written in this format:
             operations that are not known to it are named.
-        RuntimeError: With `strict`: float probabilities differ by more than 1e-3 (float16: 1e-2),
+        RuntimeError: With `strict`: float probabilities differ by more than 1e-3 (float16: 0.02),
             or macro F1 falls by more than one point.
 
     Warns:
