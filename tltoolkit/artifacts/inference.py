@@ -1,5 +1,6 @@
 """Running a classifier over images: probabilities and the report on a split."""
 
+import inspect
 import warnings
 from typing import Any, Protocol
 
@@ -108,8 +109,15 @@ def _say_order(split: Split) -> None:
             f"classes are numbered in the order {', '.join(names)}; Keras' loader would have taken "
             f"{', '.join(sorted(names))}. If the model was trained so, pass class_names= to the "
             "source of the images; if not, pass these",
-            stacklevel=4,  # the caller of tl.evaluate
+            stacklevel=_outside(),
         )
+
+
+def _outside() -> int:
+    """The stack level, seen by who asks, of the first caller that is not of the toolkit."""
+    # Frames, since cross-validation evaluates as well as a user does.
+    names = [str(one.frame.f_globals.get("__name__")) for one in inspect.stack(0)[1:]]
+    return next((i for i, n in enumerate(names, 1) if n.split(".")[0] != "tltoolkit"), 1)
 
 
 def evaluate(
