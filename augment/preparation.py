@@ -45,11 +45,12 @@ class Preparation:
     @property
     def transforms(self) -> list[Any]:
         """The transforms of `normalise`, built."""
+        if not self.normalise:
+            return []
+        # Here: albumentations takes a second to load.
         from tltoolkit.augment import nodes
 
-        return [
-            nodes.from_node(one) if isinstance(one, dict) else one for one in self.normalise or ()
-        ]
+        return [nodes.from_node(one) if isinstance(one, dict) else one for one in self.normalise]
 
     def to_dict(self, name: str = "normalise") -> dict[str, Any] | None:
         """Plain data, for JSON; None where nothing is said.
@@ -115,6 +116,8 @@ def agreed(own: Preparation, said: Preparation, name: str, rule: str) -> Prepara
 class _Prepares(Protocol):
     """What `settle` needs of an `augment.Pipeline`, which is made of this file."""
 
+    image_size: int
+
     @property
     def preparation(self) -> Preparation: ...
 
@@ -142,6 +145,14 @@ def settle(name: str, own: Preparation, pipeline: _P) -> tuple[Preparation, _P]:
     rule = "a pipeline with {}={!r}, as the classifier, or that leaves it out"
     settled = agreed(own, pipeline.preparation, name, rule)
     return settled, pipeline.prepared(settled)
+
+
+def shown(name: str, image_size: int, own: Preparation, pipeline: _P) -> tuple[Preparation, _P]:
+    """`settle`, for images of the classifier's size."""
+    if pipeline.image_size != image_size:
+        rule = f"a pipeline with the model's image_size {image_size}"
+        raise _checks.fail(name, rule, pipeline.image_size)
+    return settle(name, own, pipeline)
 
 
 def _normal(transform: Any) -> list[Any]:

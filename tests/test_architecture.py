@@ -113,7 +113,9 @@ print(seconds < 0.3, sorted(heavy))
     assert run(code, tmp_path).stdout.strip() == "True []"
 
 
-@pytest.mark.parametrize("room", ["augment", "data", "evaluation", "files", "imbalance", "plans"])
+@pytest.mark.parametrize(
+    "room", ["augment", "data", "evaluation", "files", "imbalance", "plans", "runtimes"]
+)
 def test_rooms_that_need_no_tensorflow_load_none(room: str, tmp_path: Path) -> None:
     code = f"import sys, tltoolkit.{room}; print('tensorflow' in sys.modules)"
     assert run(code, tmp_path).stdout.strip() == "False"

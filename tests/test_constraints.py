@@ -52,8 +52,8 @@ WITHOUT_TABLE = {
         "tl.Report.top_k_accuracy",
     },
     "the data beside it bound it": {
-        "evaluation.class_metrics", "evaluation.label_report", "imbalance.check_prior",
-        "imbalance.class_counts", "imbalance.class_prior",
+        "evaluation.Decision.check", "evaluation.class_metrics", "evaluation.label_report",
+        "imbalance.check_prior", "imbalance.class_counts", "imbalance.class_prior",
     },
     "it is text to be read, or a name to be said": {
         "augment.Pipeline.from_yaml", "augment.Preparation.to_dict", "losses.MeanLoss",

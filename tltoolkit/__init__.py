@@ -23,8 +23,10 @@ _ROOMS = (
 # Where a public name is written; `foreign` and `surgery` are modules in rooms of others.
 _NAMES = {
     "artifacts": ["foreign"],
-    "artifacts.artifact": ["load", "save"],
+    "artifacts.artifact": ["save"],
     "artifacts.evaluating": ["evaluate"],
+    "artifacts.loading": ["load"],
+    "deploy.exporting": ["export"],
     "evaluation": ["Report"],
     "imbalance": ["Imbalance"],
     "model": ["surgery"],

@@ -105,6 +105,9 @@ def test_tensorflow_is_not_loaded_for_what_is_refused(photos: Path, tmp_path: Pa
         ["evaluate", "r", str(photos), "--report", "file"],
         ["lr-find", str(photos), "--plot", "x.jpg"],
         ["predict", "r", str(photos), "--output", "file"],
+        ["export", "r", "file"],
+        ["export", "r", "x.onnx", "--quantize", "int8", "--data", str(photos)],
+        ["export", "r", "x.tflite", "--quantize", "int8"],
     ]
     (tmp_path / "file").write_text("mine")
     code = f"""
@@ -206,6 +209,7 @@ def test_every_json_has_a_format(
         ["fit", photos, *SMALL, "--plan", "linear_probe", "--dry-run"],
         ["evaluate", trained, photos, "--split", "val"],
         ["predict", trained, photos / "c0" / "0.png"],
+        ["export", trained, tmp_path / "x.onnx"],
         ["lr-find", photos, *SMALL, "--steps", "20"],
         ["capacity", photos, *SMALL, "--steps", "10", "--samples", "4", "--unfreeze", "head"],
         ["learning-curve", photos, *SMALL, "--sizes", "4,8,12", "--repeats", "2"],

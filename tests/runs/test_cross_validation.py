@@ -75,3 +75,28 @@ def test_bad_arguments_are_refused() -> None:
         tl.cross_validate(build, images())
     with pytest.raises(ValueError, match="`n_splits` must be"):
         tl.cross_validate(build, data, 16)
+
+
+def test_a_doubt_about_the_order_of_classes_is_told_where_the_user_calls(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("9", "10"):
+        (tmp_path / name).mkdir()
+        for i in range(6):
+            pixels = rng.integers(0, 256, (8, 8, 3))
+            keras.utils.save_img(tmp_path / name / f"{i}.png", pixels, scale=False)
+    data = tl.data.from_directory(tmp_path, val=0)
+
+    def own() -> keras.Model:
+        images = keras.Input((8, 8, 3))
+        scores = keras.layers.Dense(2, "softmax")(keras.layers.Flatten()(images))
+        return keras.Model(images, scores)
+
+    plan = tl.Plan((tl.Stage("all", unfreeze="all", epochs=1, augment="none"),))
+    calls = (
+        lambda: tl.evaluate(own(), data.train),
+        lambda: tl.cross_validate(own, data, 2, plan=plan, verbose=0),
+    )
+    for call in calls:
+        with pytest.warns(UserWarning, match="numbered in the order 9, 10") as told:
+            call()
+        assert {one.filename for one in told if "numbered" in str(one.message)} == {__file__}

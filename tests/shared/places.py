@@ -28,6 +28,7 @@ from tltoolkit.callbacks import (
 )
 from tltoolkit.check import terms as checking
 from tltoolkit.data import terms as sources
+from tltoolkit.deploy.terms import EXPORT
 from tltoolkit.evaluation import intervals, thresholds
 from tltoolkit.evaluation.compare import COMPARE
 from tltoolkit.imbalance import terms as balancing
@@ -229,6 +230,9 @@ PLACES = {
         {**within(STREAM, tl.evaluate), "from_logits": FROM_LOGITS},
         tl.evaluate,
         lambda **k: tl.evaluate(network(), images().train, **k),
+    ),
+    "export": Place(
+        EXPORT, tl.export, lambda **k: tl.export(predictor(), "nowhere.tflite", **k)
     ),
     "foreign.load": Place(
         FOREIGN, tl.foreign.load, lambda **k: tl.foreign.load("nowhere.keras", ("a", "b"), **k)

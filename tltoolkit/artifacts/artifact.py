@@ -70,19 +70,8 @@ def save(
     return target
 
 
-def load(directory: str | Path) -> Predictor:
-    """Read a classifier that `tl.save` or `tl.fine_tune(run_dir=...)` wrote.
-
-    The model is built again from its settings, then takes the weights; no code is read, no link
-    followed, and what does not fit is refused before room is made for it.
-
-    Raises:
-        FileNotFoundError: There is no artifact, or a file of it is missing.
-        ValueError: A file was changed or does not fit, or `directory` is a model of another
-            origin; the message names the file.
-    """
-    _checks.instance("directory", directory, (str, os.PathLike), "the path of a saved classifier")
-    source = reading.local(directory)
+def load(source: Path) -> Predictor:
+    """`tl.load` of a directory that `save` or a run has written."""
     # Told apart first: whoever gives a model file needs another function, not a reason.
     if source.suffix in (".h5", ".keras") and source.is_file():
         raise ValueError(f"{source} is a file, not a saved classifier's directory; {_FOREIGN_SAY}")

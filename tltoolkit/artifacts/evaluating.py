@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from tltoolkit import _checks
-from tltoolkit.artifacts import artifact, inference
+from tltoolkit.artifacts import inference, loading
+from tltoolkit.artifacts.engine import Engine
 from tltoolkit.artifacts.predictor import Predictor
 from tltoolkit.artifacts.priors import Prior, shifted
 from tltoolkit.evaluation import Decision, Report
@@ -31,7 +32,7 @@ def evaluate(
 
     Args:
         model: From `tl.build_classifier`, `run.model`, or your own `keras.Model` from square
-            images to class scores; a `Predictor`; or the path of a saved classifier.
+            images to class scores; a `Predictor`; or the path of a saved or exported classifier.
         split: A `Split` of labelled images, such as `data.test`.
         batch_size: Images per forward pass.
         pipeline: An `augment.Pipeline`. What it does to every image alike (`fit`, transforms
@@ -51,29 +52,41 @@ def evaluate(
         TypeError: Something else than a split.
     """
     if isinstance(model, (str, Path)):
-        model = artifact.load(model)
+        model = loading.load(model)
+    inference.check_split(split)
+    # Before the model is looked at, which may take a pass of test images.
+    _checks.integer("batch_size", batch_size, 1)
     # A Decision or a ShiftedDecision, which have no class in common.
     decision: Any = None
     if isinstance(model, Predictor):
         _check_split(model, split)
         # What the predictor was told of its outputs counts, not this call's default.
-        model, decision, from_logits = model.model, model.decision, model.from_logits
-    report = inference.evaluate(
-        model, split, batch_size, pipeline=pipeline, views=views, from_logits=from_logits
-    )
+        engine, decision = model.engine, model.decision
+    else:
+        engine = _keras(model, split, from_logits)
+    report = inference.evaluate(engine, split, batch_size, pipeline, views)
     if prior is not None:
         # A bare model has no decision; a prior needs one to stand in.
         stored = decision or Decision(multi_label=report.multi_label)
-        decision = shifted(stored, getattr(model, "tltoolkit_settings", None), prior)
+        decision = shifted(stored, engine.settings, prior)
     # A decision of no part gives the raw report, which has figures for all rows.
     if decision is None or decision == Decision(multi_label=report.multi_label):
         return report
     return report.decide(decision)
 
 
+def _keras(model: Any, split: Any, from_logits: bool | str) -> Engine:
+    """A model for a split, whose classes it must have."""
+    # Here: a predictor of an exported file needs no Keras.
+    from tltoolkit.artifacts.keras_engine import KerasEngine
+
+    engine = KerasEngine.of(model, from_logits, split.multi_label)
+    engine.network.check_classes("split", tuple(split.class_names), split.multi_label)
+    return engine
+
+
 def _check_split(predictor: Predictor, split: Any) -> None:
     """Raise ValueError unless the labels of a split are the predictor's answers."""
-    inference.check_split(split)
     if tuple(split.class_names) != tuple(predictor.class_names):
         rule = f"data with the predictor's classes {predictor.class_names}"
         raise _checks.fail("split", rule, tuple(split.class_names))

@@ -96,7 +96,7 @@ def load(
         from_logits=from_logits,
     )
     # At once: a number of classes that does not fit is wrong for every image.
-    predictor.network.check_classes("class_names", tuple(class_names), multi_label)
+    _ = predictor.engine
     return predictor
 
 

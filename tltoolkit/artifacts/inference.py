@@ -1,15 +1,17 @@
 """Running a classifier over images: probabilities and the report on a split."""
 
+import inspect
 import warnings
 from typing import Any, Protocol
 
 import numpy as np
 
 from tltoolkit import _checks, augment
+from tltoolkit.artifacts.engine import Engine
 from tltoolkit.augment.labels import reader
+from tltoolkit.augment.preparation import shown
 from tltoolkit.data import Split
 from tltoolkit.evaluation import Report
-from tltoolkit.model.network import Network, network_of
 
 
 class Source(Protocol):
@@ -57,28 +59,23 @@ def predict_proba(
             outputs do not fit the labels; an image that cannot be read.
     """
     _checks.integer("batch_size", batch_size, 1)
-    network = network_of(model, from_logits, multi_label)
-    network.check_outputs(multi_label)
-    return _proba(network, model, source, batch_size, multi_label, pipeline, views)
+    # Here: what an exported file says needs no Keras.
+    from tltoolkit.artifacts.keras_engine import KerasEngine
+
+    engine = KerasEngine.of(model, from_logits, multi_label)
+    engine.network.check_outputs(multi_label)
+    return proba(engine, source, batch_size, pipeline, views)
 
 
-def _proba(
-    network: Network,
-    model: Any,
-    source: Source,
-    batch_size: int,
-    multi_label: bool,
-    pipeline: Any,
-    views: int,
+def proba(
+    engine: Engine, source: Source, batch_size: int, pipeline: Any = None, views: int = 1
 ) -> np.ndarray:
-    versions = versions_of(network, pipeline, views)
+    """`predict_proba` of an engine."""
+    versions = versions_of(engine, pipeline, views)
 
     def once(pipeline: Any, epoch: int) -> np.ndarray:
         batches = augment.Batches(source, pipeline, batch_size=batch_size, epochs_from=epoch)
-        outputs = [model.predict_on_batch(network.as_input(images)[0]) for images, _ in batches]
-        # Our own models end in probabilities, whatever the loss is computed from.
-        joined = np.concatenate(outputs)
-        return joined if network.settings else network.probabilities(joined, multi_label)
+        return np.concatenate([engine.said(images) for images, _ in batches])
 
     # The plain version is of epoch 0, and the random ones of those that follow.
     total = once(versions[0], 0)
@@ -87,20 +84,21 @@ def _proba(
     return total / views
 
 
-def versions_of(network: Network, pipeline: Any, views: int) -> list[augment.Pipeline]:
+def versions_of(engine: Engine, pipeline: Any, views: int) -> list[augment.Pipeline]:
     """What makes each of the `views` versions of an image, the plain one first.
 
     Raises:
         ValueError: Several views without a random pipeline, or one with it; a pipeline of another
-            size or preparation than the network's.
+            size or preparation than the engine's.
     """
     _checks.integer("views", views, 1)
+    size, own = engine.image_size, engine.preparation
     if pipeline is not None:
         _checks.instance("pipeline", pipeline, augment.Pipeline, "an augment.Pipeline")
-        network, pipeline = network.shown("pipeline", pipeline)
+        own, pipeline = shown("pipeline", size, own, pipeline)
     if (pipeline is not None and pipeline.random) != (views > 1):
         raise _checks.fail("views", "above 1 with a random pipeline, and 1 without", views)
-    return [network.plain, *[pipeline] * (views - 1)]
+    return [augment.Pipeline(None, size, first=own), *[pipeline] * (views - 1)]
 
 
 def _say_order(split: Split) -> None:
@@ -111,33 +109,29 @@ def _say_order(split: Split) -> None:
             f"classes are numbered in the order {', '.join(names)}; Keras' loader would have taken "
             f"{', '.join(sorted(names))}. If the model was trained so, pass class_names= to the "
             "source of the images; if not, pass these",
-            stacklevel=4,  # the caller of tl.evaluate
+            stacklevel=_outside(),
         )
 
 
+def _outside() -> int:
+    """The stack level, seen by who asks, of the first caller that is not of the toolkit."""
+    # Frames, since cross-validation evaluates as well as a user does.
+    names = [str(one.frame.f_globals.get("__name__")) for one in inspect.stack(0)[1:]]
+    return next((i for i, n in enumerate(names, 1) if n.split(".")[0] != "tltoolkit"), 1)
+
+
 def evaluate(
-    model: Any,
-    split: Any,
-    batch_size: int = 32,
-    *,
-    pipeline: Any = None,
-    views: int = 1,
-    from_logits: bool | str = "auto",
+    engine: Engine, split: Split, batch_size: int, pipeline: Any = None, views: int = 1
 ) -> Report:
-    """The report of a model's probabilities on a split; see `tltoolkit.artifacts.evaluating`."""
-    check_split(split)
-    # Before the model is looked at, which may take a pass of test images.
-    _checks.integer("batch_size", batch_size, 1)
-    network = network_of(model, from_logits, split.multi_label)
-    network.check_classes("split", tuple(split.class_names), split.multi_label)
+    """The report of an engine's probabilities on a split; see `tltoolkit.artifacts.evaluating`."""
     # Ours has names to compare; of somebody else's only their order can be doubted.
-    if network.settings is None:
+    if engine.settings is None:
         _say_order(split)
-    plain = versions_of(network, pipeline, views)[0]
+    plain = versions_of(engine, pipeline, views)[0]
     image = reader(split, plain.image_size)
     return Report.from_predictions(
         split.labels,
-        _proba(network, model, split, batch_size, split.multi_label, pipeline, views),
+        proba(engine, split, batch_size, pipeline, views),
         split.class_names,
         multi_label=split.multi_label,
         names=[split.name(i) for i in range(len(split))],

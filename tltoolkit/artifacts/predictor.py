@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 
 from tltoolkit import _checks
+from tltoolkit.artifacts.engine import Engine
 from tltoolkit.artifacts.inference import versions_of
 from tltoolkit.artifacts.priors import Prior, shifted
 from tltoolkit.artifacts.terms import STREAM
@@ -20,7 +21,7 @@ from tltoolkit.augment import threads
 from tltoolkit.data import ImageError, decode
 from tltoolkit.data.decoding import MAX_PIXELS, from_pillow
 from tltoolkit.evaluation import Decision
-from tltoolkit.model.network import Network, network_of
+from tltoolkit.runtimes.exported import Exported
 
 Image = str | Path | bytes | PIL.Image.Image | np.ndarray
 # Batches being decoded beyond the one in the model: enough for a slow file, little to hold.
@@ -66,7 +67,7 @@ class Predictor:
     """A loaded classifier.
 
     Attributes:
-        model: The `keras.Model`: pixels 0..255 in, probabilities out.
+        model: The `keras.Model`: pixels 0..255 in, probabilities out; or the `Exported` file.
         class_names: Names of the classes in the order of the probabilities.
         decision: How probabilities become answers.
         from_logits: Whether the outputs of somebody else's model are logits; `"auto"` looks, as
@@ -79,9 +80,22 @@ class Predictor:
     from_logits: bool | str = "auto"
 
     @cached_property
-    def network(self) -> Network:
-        """The model as evaluation sees it."""
-        return network_of(self.model, self.from_logits, self.decision.multi_label)
+    def engine(self) -> Engine:
+        """What computes the probabilities.
+
+        Raises:
+            ValueError: A model of another number of outputs than the class names, or of a form
+                that is not understood.
+        """
+        if isinstance(self.model, Exported):
+            return self.model
+        # Here: an exported file needs no Keras.
+        from tltoolkit.artifacts.keras_engine import KerasEngine
+
+        several = self.decision.multi_label
+        made = KerasEngine.of(self.model, self.from_logits, several)
+        made.network.check_classes("class_names", tuple(self.class_names), several)
+        return made
 
     def predict(
         self,
@@ -157,36 +171,39 @@ class Predictor:
             ValueError: An argument out of range.
         """
         _checks.arguments(STREAM, locals())
-        network = self.network
-        makers = versions_of(network, pipeline, views)
+        engine = self.engine
+        makers = versions_of(engine, pipeline, views)
         decide = self.decision.decide
         if prior is not None:
-            decide = shifted(self.decision, network.settings, prior).decide
+            decide = shifted(self.decision, engine.settings, prior).decide
         # Versions are made in the threads too, beside decoding.
         batches = _decoded(images, lambda image, i: _seen(image, i, makers), batch_size)
         # Not by `yield` here: wrong arguments shall be found at the call, not at the first answer.
         return (
             answer
             for batch in batches
-            for answer in self._answers(network, decide, batch, min_confidence)
+            for answer in self._answers(engine, decide, batch, min_confidence)
         )
 
     def _answers(
         self,
-        network: Network,
+        engine: Engine,
         decide: Decide,
         batch: "list[np.ndarray | BadImage]",
         min_confidence: float,
     ) -> Iterator[Prediction | BadImage]:
         good = [item for item in batch if not isinstance(item, BadImage)]
-        said = iter(self._said(network, decide, np.stack(good), min_confidence) if good else ())
+        said = iter(self._said(engine, decide, np.stack(good), min_confidence) if good else ())
         return (item if isinstance(item, BadImage) else next(said) for item in batch)
 
     def _said(
-        self, network: Network, decide: Decide, images: np.ndarray, min_confidence: float
+        self, engine: Engine, decide: Decide, images: np.ndarray, min_confidence: float
     ) -> Iterator[Prediction]:
         """Predictions for images (B, V, S, S, 3) of which each has V versions."""
-        answers = decide(self._probabilities(network, images))
+        # By version, so that each forward pass is a batch of the size asked for. The mean is of
+        # probabilities, as `tl.evaluate` averages them.
+        probabilities = np.mean([engine.said(view) for view in images.swapaxes(0, 1)], axis=0)
+        answers = decide(probabilities)
         for label, row, confidence, abstained in zip(*answers, strict=True):
             yield Prediction(
                 label=self._label(label),
@@ -194,18 +211,6 @@ class Predictor:
                 probabilities=dict(zip(self.class_names, map(float, row), strict=True)),
                 abstained=bool(abstained or confidence < min_confidence),
             )
-
-    def _probabilities(self, network: Network, images: np.ndarray) -> np.ndarray:
-        # By version, so that each forward pass is a batch of the size asked for.
-        views = images.swapaxes(0, 1)
-        # Not `predict`, which sets up a data set for each call.
-        outputs = [self.model.predict_on_batch(network.as_input(view)[0]) for view in views]
-        # Our own models end in probabilities.
-        if network.settings is None:
-            several = self.decision.multi_label
-            outputs = [network.probabilities(output, several) for output in outputs]
-        # Of probabilities, as `tl.evaluate` averages them.
-        return np.mean(outputs, axis=0)
 
     def _label(self, label: Any) -> str | tuple[str, ...]:
         if self.decision.multi_label:

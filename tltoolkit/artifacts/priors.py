@@ -3,17 +3,40 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tltoolkit import _checks
 from tltoolkit.evaluation import Decision
 from tltoolkit.imbalance import check_prior, shift_prior
-from tltoolkit.model.settings import Settings
 
 NAMED = ("train", "uniform")
 Prior = str | Sequence[float] | Mapping[str, float]
+
+
+class Assumes(Protocol):
+    """What a classifier knows of its classes, such as the settings of `build_classifier`."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of its probabilities, C of them."""
+        ...
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels."""
+        ...
+
+    @property
+    def train_prior(self) -> tuple[float, ...] | None:
+        """The share of each class in training, (C,)."""
+        ...
+
+    @property
+    def output_prior(self) -> tuple[float, ...] | None:
+        """The share of each class that its probabilities assume, (C,)."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +73,7 @@ class ShiftedDecision:
         return dataclasses.replace(self.decision, temperature=None).decide(prob)
 
 
-def shifted(decision: Decision, settings: Settings | None, prior: Prior) -> ShiftedDecision:
+def shifted(decision: Decision, settings: Assumes | None, prior: Prior) -> ShiftedDecision:
     """The decision of a classifier with these settings for another prior.
 
     Args:
@@ -72,7 +95,7 @@ def shifted(decision: Decision, settings: Settings | None, prior: Prior) -> Shif
     )
 
 
-def _shares(prior: Prior, settings: Settings) -> Any:
+def _shares(prior: Prior, settings: Assumes) -> Any:
     train = settings.train_prior
     if isinstance(prior, str):
         _checks.one_of("prior", prior, NAMED)

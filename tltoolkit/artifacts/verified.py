@@ -93,13 +93,10 @@ def decision(path: Path, settings: Settings) -> Decision:
         found = Decision.from_dict(values)
     except _MISFITS as error:
         raise ValueError(f"{path} is not a decision: {type(error).__name__}: {error}") from error
-    count = len(settings.class_names)
-    if found.thresholds is not None and len(found.thresholds.values) != count:
-        raise ValueError(
-            f"{path} has {len(found.thresholds.values)} thresholds for {count} classes"
-        )
-    if found.multi_label != settings.multi_label:
-        raise ValueError(f"{path} must have multi_label={settings.multi_label}, as the model")
+    try:
+        found.check(len(settings.class_names), settings.multi_label)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return found
 
 

@@ -1,7 +1,6 @@
 """Score a trained classifier on labelled images that it has not seen."""
 
 import argparse
-import inspect
 import json
 import sys
 import warnings
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tltoolkit.artifacts.terms import STREAM
-from tltoolkit.cli import options, outputs
+from tltoolkit.cli import options, outputs, stored
 
 if TYPE_CHECKING:
     from tltoolkit.data.seen import Seen
@@ -24,7 +23,9 @@ A run that kept no test images is scored on its validation images where DIR hold
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.epilog = EPILOG
-    parser.add_argument("run_dir", metavar="RUN", help="what `tltoolkit fit` wrote")
+    parser.add_argument(
+        "run_dir", metavar="RUN", help="what `tltoolkit fit` or `tltoolkit export` wrote"
+    )
     options.add_data(parser, of_run=True)
     parser.add_argument(
         "--split",
@@ -42,19 +43,17 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print the report, and write it if asked."""
     # Before TensorFlow is loaded, which takes seconds.
     outputs.check_report("--report", args.report)
-    tl = options.toolkit(args)
+    tl = options.toolkit(args, options.needs_tensorflow(args.run_dir))
     # After `toolkit`, which silences what TensorFlow says when it is loaded.
     from tltoolkit.data import held_out
-    from tltoolkit.model.classifier import settings_of
 
     # The run first: what it saw decides how DIR is read.
     predictor = tl.load(args.run_dir)
-    seen = predictor.model.tltoolkit_seen
+    # An exported file does not say it.
+    seen = getattr(predictor.model, "tltoolkit_seen", None)
     held_out.check_known(seen, args.split, args.run_dir)
     _check_splitting(args, seen)
-    images = _labelled(args, seen).in_classes(
-        predictor.class_names, settings_of(predictor.model).multi_label
-    )
+    images = _labelled(args, seen).in_classes(predictor.class_names, predictor.decision.multi_label)
     chosen = held_out.choose(images, seen, args.split, args.run_dir)
     # Apart from the report, so that JSON on standard output stays whole.
     print(f"tltoolkit: {chosen}", file=sys.stderr)
@@ -89,28 +88,13 @@ def _labelled(args: argparse.Namespace, seen: "Seen | None") -> Any:
     """All images in DIR, read as the run read its own."""
     # What is scored is chosen by content, not by splitting DIR again.
     args.val = args.test = 0.0
-    stored = _stored(seen, "from_table" if Path(args.data).is_file() else "from_directory")
+    how = stored.arguments(seen, stored.reader(Path(args.data)))
     # All of DIR, as its folders train, val and test may be others than the run's.
-    splits = list(options.load_data(args, stored).check().splits.values())
+    splits = list(options.load_data(args, how).check().splits.values())
     whole = splits[0]
     for split in splits[1:]:
         whole = whole.joined(split)
     return whole
-
-
-def _stored(seen: "Seen | None", kind: str) -> dict[str, Any]:
-    """The arguments that the run's data was made with, as far as they fit what reads DIR."""
-    from tltoolkit import data
-
-    if seen is None:
-        return {}
-    policies = {"on_bad": seen.on_bad, "duplicates": seen.duplicates}
-    if seen.origin is None or seen.origin["kind"] != kind:
-        return policies
-    # Classes are matched by name; splits and what they are made of do not matter here.
-    known = set(inspect.signature(getattr(data, kind)).parameters) - {"class_names", "split"}
-    # Policies last: they are noted with every run, the origin only where it is known.
-    return {k: v for k, v in seen.origin["settings"].items() if k in known} | policies
 
 
 def _told(run_dir: Path, chosen: Any) -> dict[str, Any] | None:

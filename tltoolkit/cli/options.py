@@ -157,8 +157,20 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
 
 
-def toolkit(args: argparse.Namespace) -> Any:
-    """tltoolkit, with TensorFlow loaded; the latter's greetings are shown with `-v` only."""
+def needs_tensorflow(path: str) -> bool:
+    """Whether a classifier is computed by TensorFlow, as all but exported files are."""
+    from tltoolkit.files import reading
+    from tltoolkit.runtimes import opening
+
+    return opening.format_of(reading.local(path)) in (None, "saved_model")
+
+
+def toolkit(args: argparse.Namespace, needed: bool = True) -> Any:
+    """tltoolkit, with TensorFlow loaded where it is `needed`; the latter greets with `-v` only."""
+    if not needed:
+        import tltoolkit
+
+        return tltoolkit
     if not (args.debug or args.verbose):
         # Only by default: who has set a level wants that one.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

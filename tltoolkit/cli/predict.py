@@ -21,7 +21,9 @@ from tltoolkit.cli import options, outputs
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.epilog = __doc__.split("\n\n", 1)[1]
-    parser.add_argument("run_dir", metavar="RUN", help="what `tltoolkit fit` or tl.save wrote")
+    parser.add_argument(
+        "run_dir", metavar="RUN", help="what `tltoolkit fit`, `tltoolkit export` or tl.save wrote"
+    )
     parser.add_argument(
         "images", metavar="IMAGE", nargs="+", help="file, folder or glob such as 'in/**/*.jpg'"
     )
@@ -48,12 +50,12 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     skipped: Counter[str] = Counter()
     # All names before the model is loaded: a misspelt one is told at once.
     found = listed(args.images, skipped)
-    tl = options.toolkit(args)
+    tl = options.toolkit(args, options.needs_tensorflow(args.run_dir))
     from tltoolkit.cli import rows
 
     predictor = tl.load(args.run_dir)
     # A preset is made for one size, that of the classifier.
-    size = predictor.model.input_shape[1]
+    size = predictor.engine.image_size
     answers = predictor.stream(
         [path for path, _ in found],
         min_confidence=args.min_confidence,

@@ -10,6 +10,9 @@ OPERANDS = {
     "data": "DIR",
     "images": "IMAGE",
     "directory": "RUN",
+    "classifier": "RUN",
+    "calibration": "--data",
+    "validation": "--data",
     "val + test": "--val + --test",
     "class_names": "the classes in DIR",
     # What the methods of imbalance are called in Python.

@@ -61,6 +61,14 @@ class Decision:
             if part is not None and part.multi_label != self.multi_label:
                 raise ValueError("`multi_label` must be the same in a decision and its parts")
 
+    def check(self, classes: int, multi_label: bool) -> None:
+        """Raise ValueError unless it decides for so many classes, and as many labels."""
+        if self.thresholds is not None and len(self.thresholds.values) != classes:
+            count = len(self.thresholds.values)
+            raise ValueError(f"there are {count} thresholds for {classes} classes")
+        if self.multi_label != multi_label:
+            raise ValueError(f"it must have multi_label={multi_label}, as the model")
+
     def decide(self, prob: FloatArray) -> Answers:
         """Answers to (N, C) probabilities."""
         # First: thresholds and abstention were chosen on probabilities at this temperature.

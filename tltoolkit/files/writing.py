@@ -5,6 +5,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -86,6 +87,27 @@ def replacing(path: Path, ours: Ours | None = None) -> Iterator[Path]:
     except BaseException:
         with contextlib.suppress(OSError):
             beside.unlink()
+        raise
+    flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path` to write to, which takes that name once it is whole.
+
+    Raises:
+        FileExistsError: Something has the name.
+    """
+    beside = path.with_name(f".tltoolkit-{secrets.token_hex(8)}")
+    if os.path.lexists(path):
+        raise FileExistsError(f"{path}: File exists; name a new folder")
+    beside.mkdir()
+    try:
+        yield beside
+        # An empty folder that got the name in the meantime would be replaced, which harms nobody.
+        os.rename(beside, path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
         raise
     flush_folder(path.parent)
 

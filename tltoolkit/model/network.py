@@ -9,7 +9,7 @@ import numpy as np
 
 from tltoolkit import _checks, augment
 from tltoolkit.augment import Preparation
-from tltoolkit.augment.preparation import settle
+from tltoolkit.augment.preparation import shown
 from tltoolkit.layers import graph
 from tltoolkit.layers.random_states import same_random_state
 from tltoolkit.model import freezing, outputs
@@ -66,10 +66,7 @@ class Network:
         Raises:
             ValueError: They differ in that, or in the size of images; `name` is the argument.
         """
-        if pipeline.image_size != self.image_size:
-            rule = f"a pipeline with the model's image_size {self.image_size}"
-            raise _checks.fail(name, rule, pipeline.image_size)
-        preparation, pipeline = settle(name, self.preparation, pipeline)
+        preparation, pipeline = shown(name, self.image_size, self.preparation, pipeline)
         return replace(self, preparation=preparation), pipeline
 
     def check_classes(self, name: str, class_names: tuple[str, ...], multi_label: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tltoolkit._checks import Table, arguments
-from tltoolkit.artifacts.inference import evaluate
+from tltoolkit.artifacts.evaluating import evaluate
 from tltoolkit.data import ImageData
 from tltoolkit.data.dealing import units
 from tltoolkit.data.folds import set_aside

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tltoolkit import _checks, backbones
-from tltoolkit.artifacts.inference import evaluate
+from tltoolkit.artifacts.evaluating import evaluate
 from tltoolkit.data import ImageData
 from tltoolkit.data.images import check_image_data
 from tltoolkit.evaluation import Report

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tltoolkit import _checks
-from tltoolkit.artifacts.inference import evaluate
+from tltoolkit.artifacts.evaluating import evaluate
 from tltoolkit.augment.labels import as_targets
 from tltoolkit.data import ImageData
 from tltoolkit.evaluation import Report
