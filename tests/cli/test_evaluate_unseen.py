@@ -18,7 +18,7 @@ SIZE = 16
 PLAN = tl.Plan((tl.Stage("head", epochs=1, learning_rate=1e-2, augment="none"),))
 SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "stem"]
 
-pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
+pytestmark = pytest.mark.usefixtures("eagerly", "stump")
 
 
 def picture(path: Path, number: int) -> Path:

@@ -15,9 +15,11 @@ import tltoolkit as tl
 from tltoolkit.cli import main, program, wording
 from tltoolkit.files import reading
 
-pytestmark = pytest.mark.usefixtures("shallow", "few_draws")
+pytestmark = pytest.mark.usefixtures("eagerly", "stump", "few_draws")
 
 SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "stem"]
+# The fewest steps from which a rate is found.
+LADDER = ["--mode", "ladder", "--steps", "4"]
 PLAN = "stages:\n- {name: head, epochs: 1, learning_rate: 1e-2}\n"
 
 
@@ -180,7 +182,7 @@ def test_a_result_is_printed_though_its_figure_cannot_be_drawn(
     Path("space.yaml").write_text(space)
     search = ["search", photos, "--weights", "none", "--space", "space.yaml", "--trials", "1"]
     commands = {
-        "suggestion": ["lr-find", photos, *SMALL, "--steps", "20", "--plot", "out/x.png"],
+        "suggestion": ["lr-find", photos, *SMALL, *LADDER, "--plot", "out/x.png"],
         "score": [*search, "--write-plan", "out/plan.yaml"],
         "rows": ["evaluate", trained, photos, "--split", "val", "--report", "out"],
     }
@@ -206,7 +208,7 @@ def test_every_json_has_a_format(
         ["fit", photos, *SMALL, "--plan", "linear_probe", "--dry-run"],
         ["evaluate", trained, photos, "--split", "val"],
         ["predict", trained, photos / "c0" / "0.png"],
-        ["lr-find", photos, *SMALL, "--steps", "20"],
+        ["lr-find", photos, *SMALL, *LADDER],
         ["capacity", photos, *SMALL, "--steps", "10", "--samples", "4", "--unfreeze", "head"],
         ["learning-curve", photos, *SMALL, "--sizes", "4,8,12", "--repeats", "2"],
         [*search, "--trials", "1"],
