@@ -335,9 +335,16 @@ def test_a_run_of_an_earlier_version_loads_and_is_not_believed(
 
 
 def test_a_record_that_was_changed_is_refused(
-    photos_and_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    photos_and_run: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     photos, run = photos_and_run
+
+    def late(*_: Any) -> None:
+        raise AssertionError("the classifier has been built")
+
+    monkeypatch.setattr("tltoolkit.artifacts.verified.model", late)
     for name in ("data.json", "images.npy"):
         content = (run / name).read_bytes()
         (run / name).write_bytes(content[:-1])
@@ -346,6 +353,7 @@ def test_a_record_that_was_changed_is_refused(
         (run / name).unlink()
         assert f"{run / name} does not exist" in refused([run, photos], capsys)
         (run / name).write_bytes(content)
+    monkeypatch.undo()
     assert told([run, photos], capsys)[0]["rows"]
 
 

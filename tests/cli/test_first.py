@@ -14,18 +14,23 @@ import pytest
 import tltoolkit as tl
 from tltoolkit.cli import main, program, wording
 from tltoolkit.files import reading
+from tltoolkit.training import sweep
 
 pytestmark = pytest.mark.usefixtures("eagerly", "stump", "few_draws")
 
 SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "stem"]
-# The fewest steps from which a rate is found.
-LADDER = ["--mode", "ladder", "--steps", "4"]
 PLAN = "stages:\n- {name: head, epochs: 1, learning_rate: 1e-2}\n"
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rungs of few steps: that a rate is told is enough here."""
+    monkeypatch.setattr(sweep, "RUNG_STEPS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +173,7 @@ def test_every_output_is_checked_before_the_work(
         assert "--plot must end in .png, .pdf, .svg" in error_of([*given, flag, "x.bmp"], capsys)
 
 
+@pytest.mark.usefixtures("short")
 def test_a_result_is_printed_though_its_figure_cannot_be_drawn(
     photos: Path, trained: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
@@ -182,7 +188,7 @@ def test_a_result_is_printed_though_its_figure_cannot_be_drawn(
     Path("space.yaml").write_text(space)
     search = ["search", photos, "--weights", "none", "--space", "space.yaml", "--trials", "1"]
     commands = {
-        "suggestion": ["lr-find", photos, *SMALL, *LADDER, "--plot", "out/x.png"],
+        "suggestion": ["lr-find", photos, *SMALL, "--steps", "20", "--plot", "out/x.png"],
         "score": [*search, "--write-plan", "out/plan.yaml"],
         "rows": ["evaluate", trained, photos, "--split", "val", "--report", "out"],
     }
@@ -194,6 +200,7 @@ def test_a_result_is_printed_though_its_figure_cannot_be_drawn(
     assert os.listdir("out") == []
 
 
+@pytest.mark.usefixtures("short")
 def test_every_json_has_a_format(
     photos: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,7 +215,7 @@ def test_every_json_has_a_format(
         ["fit", photos, *SMALL, "--plan", "linear_probe", "--dry-run"],
         ["evaluate", trained, photos, "--split", "val"],
         ["predict", trained, photos / "c0" / "0.png"],
-        ["lr-find", photos, *SMALL, *LADDER],
+        ["lr-find", photos, *SMALL, "--steps", "20"],
         ["capacity", photos, *SMALL, "--steps", "10", "--samples", "4", "--unfreeze", "head"],
         ["learning-curve", photos, *SMALL, "--sizes", "4,8,12", "--repeats", "2"],
         [*search, "--trials", "1"],
