@@ -344,16 +344,16 @@ def test_a_record_that_was_changed_is_refused(
     def late(*_: Any) -> None:
         raise AssertionError("the classifier has been built")
 
-    monkeypatch.setattr("tltoolkit.artifacts.verified.model", late)
-    for name in ("data.json", "images.npy"):
-        content = (run / name).read_bytes()
-        (run / name).write_bytes(content[:-1])
-        said = refused([run, photos], capsys)
-        assert f"{run / name} is not the file that was saved: its hash differs" in said
-        (run / name).unlink()
-        assert f"{run / name} does not exist" in refused([run, photos], capsys)
-        (run / name).write_bytes(content)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("tltoolkit.artifacts.verified.model", late)
+        for name in ("data.json", "images.npy"):
+            content = (run / name).read_bytes()
+            (run / name).write_bytes(content[:-1])
+            said = refused([run, photos], capsys)
+            assert f"{run / name} is not the file that was saved: its hash differs" in said
+            (run / name).unlink()
+            assert f"{run / name} does not exist" in refused([run, photos], capsys)
+            (run / name).write_bytes(content)
     assert told([run, photos], capsys)[0]["rows"]
 
 
