@@ -1,5 +1,8 @@
 """Models in which several layers have one name, and models that are built twice in a process."""
 
+import functools
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -12,7 +15,7 @@ from tltoolkit.callbacks import ScheduledDropout, SpatialDropoutSchedule, Traini
 from tltoolkit.layers import graph
 from tltoolkit.model.network import network_of
 from tltoolkit.runs.estimate import estimate
-from tltoolkit.training import gradient
+from tltoolkit.training import gradient, sweep
 from tltoolkit.training.job import task_of
 from tltoolkit.training.trial import trial
 from tltoolkit.tune import batch_size
@@ -183,29 +186,37 @@ def automatic() -> keras.Model:
     return keras.Model(pixels, layers.Dense(2, kernel_initializer=init)(x))
 
 
+STAGES = plan(
+    tl.Stage("head", epochs=2, learning_rate=1e-2),
+    tl.Stage("all", unfreeze="all", epochs=1, learning_rate=1e-3, layer_decay=0.5),
+)
+
+
+def call(model: keras.Model, callback: object, directory: Path) -> object:
+    return tl.fine_tune(
+        model, data(), STAGES, "none", callbacks=[callback], run_dir=directory, verbose=0
+    )
+
+
+@functools.cache
+def uninterrupted(make: Callable[[], keras.Model]) -> object:
+    with tempfile.TemporaryDirectory() as directory:
+        return call(make(), Go(), Path(directory))
+
+
 @pytest.mark.parametrize("make", [automatic, side_by_side], ids=["automatic", "side_by_side"])
 @pytest.mark.parametrize("at", [1, 2])
 def test_an_interrupted_run_goes_on_with_a_model_that_is_built_again(
-    make: object, at: int, tmp_path: Path
+    make: Callable[[], keras.Model], at: int, tmp_path: Path
 ) -> None:
     """In the middle of the first stage, and between the stages."""
-    stages = plan(
-        tl.Stage("head", epochs=2, learning_rate=1e-2),
-        tl.Stage("all", unfreeze="all", epochs=1, learning_rate=1e-3, layer_decay=0.5),
-    )
-
-    def call(model: keras.Model, callback: object, directory: Path) -> object:
-        return tl.fine_tune(
-            model, data(), stages, "none", callbacks=[callback], run_dir=directory, verbose=0
-        )
-
-    whole = call(make(), Go(), tmp_path / "whole")
+    whole = uninterrupted(make)
     with pytest.raises(RuntimeError, match="pulled"):
         call(make(), Stop(at), tmp_path / "run")
     again = make()
     run = call(again, Go(), tmp_path / "run")
-    for mine, uninterrupted in zip(again.get_weights(), whole.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(mine, uninterrupted)
+    for mine, other in zip(again.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, other)
     # The record speaks of the model at hand, whichever model the first part was trained on.
     paths = set(graph.paths(again).values())
     for result, reference in zip(run.stages, whole.stages, strict=True):
@@ -214,8 +225,8 @@ def test_an_interrupted_run_goes_on_with_a_model_that_is_built_again(
     third = make()
     finished = call(third, Go(), tmp_path / "run")
     assert set(finished.stages[1].changed) <= set(graph.paths(third).values())
-    for mine, uninterrupted in zip(third.get_weights(), whole.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(mine, uninterrupted)
+    for mine, other in zip(third.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, other)
 
 
 def test_refit_of_such_a_run_knows_what_never_trained(tmp_path: Path) -> None:
@@ -270,7 +281,9 @@ def test_the_monitor_records_every_layer_of_a_name() -> None:
     assert seen == {*expected, "scores"}
 
 
-def test_questions_about_such_a_model_are_answered() -> None:
+def test_questions_about_such_a_model_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Which rate is best is another test's question.
+    monkeypatch.setattr(sweep, "RUNG_STEPS", 2)
     model, before = side_by_side(), side_by_side().get_weights()
     assert tl.tune.find_lr(model, data(), "left/*", steps=20).losses.size
     assert tl.check.capacity(model, data(), samples=8, steps=10, rates=(1e-3,)).verdict

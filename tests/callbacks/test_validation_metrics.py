@@ -8,8 +8,8 @@ from sklearn import metrics
 from tltoolkit.callbacks import EarlyStopping, ValidationMetrics
 
 RNG = np.random.default_rng(0)
-X = RNG.normal(size=(90, 4)).astype("float32")
-Y = RNG.integers(0, 3, 90)
+X = RNG.normal(size=(40, 4)).astype("float32")
+Y = RNG.integers(0, 3, 40)
 VX = RNG.normal(size=(53, 4)).astype("float32")
 VY = RNG.integers(0, 3, 53)
 LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -103,7 +103,7 @@ def test_targets_and_data(validation):
 
 @pytest.mark.parametrize("activation", ["sigmoid", None])
 def test_multi_label(activation):
-    y, vy = RNG.integers(0, 2, (90, 3)), RNG.integers(0, 2, (53, 3))
+    y, vy = RNG.integers(0, 2, (len(X), 3)), RNG.integers(0, 2, (53, 3))
     loss = keras.losses.BinaryCrossentropy(from_logits=activation is None)
     model = build(activation=activation, loss=loss)
     history = fit(model, [ValidationMetrics(per_class=["roc_auc"])], y=y, validation=(VX, vy))

@@ -36,7 +36,7 @@ class Recorder(keras.callbacks.Callback):
 
 
 def fit(model, *callbacks, epochs=4):
-    settings = {"batch_size": 8, "shuffle": False, "verbose": 0, "validation_data": (X, Y)}
+    settings = {"batch_size": 16, "shuffle": False, "verbose": 0, "validation_data": (X, Y)}
     return model.fit(X, Y, epochs=epochs, callbacks=callbacks, **settings).history
 
 
@@ -47,13 +47,13 @@ def close(ours, theirs):
 
 def test_ema_is_the_average_by_hand_and_does_not_change_training():
     model, bare, recorder = build(), build(), Recorder()
-    fit(model, recorder, MixedWeightAverage("ema", decay=0.8))
+    fit(model, recorder, MixedWeightAverage("ema", decay=0.4))
     raw = Recorder()
     fit(bare, raw)
     close(recorder.steps[-1], raw.steps[-1])
     average = raw.steps[0]
     for n, weights in enumerate(raw.steps[1:], start=1):
-        decay = min(0.8, (1 + n) / (10 + n))
+        decay = min(0.4, (1 + n) / (10 + n))
         average = [decay * a + (1 - decay) * w for a, w in zip(average, weights, strict=True)]
     close(model.get_weights(), average)
 

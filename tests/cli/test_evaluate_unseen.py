@@ -18,7 +18,7 @@ SIZE = 16
 PLAN = tl.Plan((tl.Stage("head", epochs=1, learning_rate=1e-2, augment="none"),))
 SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "stem"]
 
-pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
+pytestmark = pytest.mark.usefixtures("eagerly", "stump")
 
 
 def picture(path: Path, number: int) -> Path:
@@ -335,17 +335,25 @@ def test_a_run_of_an_earlier_version_loads_and_is_not_believed(
 
 
 def test_a_record_that_was_changed_is_refused(
-    photos_and_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    photos_and_run: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     photos, run = photos_and_run
-    for name in ("data.json", "images.npy"):
-        content = (run / name).read_bytes()
-        (run / name).write_bytes(content[:-1])
-        said = refused([run, photos], capsys)
-        assert f"{run / name} is not the file that was saved: its hash differs" in said
-        (run / name).unlink()
-        assert f"{run / name} does not exist" in refused([run, photos], capsys)
-        (run / name).write_bytes(content)
+
+    def late(*_: Any) -> None:
+        raise AssertionError("the classifier has been built")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tltoolkit.artifacts.verified.model", late)
+        for name in ("data.json", "images.npy"):
+            content = (run / name).read_bytes()
+            (run / name).write_bytes(content[:-1])
+            said = refused([run, photos], capsys)
+            assert f"{run / name} is not the file that was saved: its hash differs" in said
+            (run / name).unlink()
+            assert f"{run / name} does not exist" in refused([run, photos], capsys)
+            (run / name).write_bytes(content)
     assert told([run, photos], capsys)[0]["rows"]
 
 

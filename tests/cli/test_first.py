@@ -14,8 +14,9 @@ import pytest
 import tltoolkit as tl
 from tltoolkit.cli import main, program, wording
 from tltoolkit.files import reading
+from tltoolkit.training import sweep
 
-pytestmark = pytest.mark.usefixtures("shallow", "few_draws")
+pytestmark = pytest.mark.usefixtures("eagerly", "stump", "few_draws")
 
 SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "stem"]
 PLAN = "stages:\n- {name: head, epochs: 1, learning_rate: 1e-2}\n"
@@ -24,6 +25,12 @@ PLAN = "stages:\n- {name: head, epochs: 1, learning_rate: 1e-2}\n"
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rungs of few steps: that a rate is told is enough here."""
+    monkeypatch.setattr(sweep, "RUNG_STEPS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +176,7 @@ def test_every_output_is_checked_before_the_work(
         assert "--plot must end in .png, .pdf, .svg" in error_of([*given, flag, "x.bmp"], capsys)
 
 
+@pytest.mark.usefixtures("short")
 def test_a_result_is_printed_though_its_figure_cannot_be_drawn(
     photos: Path, trained: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
@@ -195,6 +203,7 @@ def test_a_result_is_printed_though_its_figure_cannot_be_drawn(
     assert os.listdir("out") == []
 
 
+@pytest.mark.usefixtures("short")
 def test_every_json_has_a_format(
     photos: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 import tltoolkit as tl
 from tltoolkit.cli import main, predict, program
 
-pytestmark = pytest.mark.usefixtures("shallow")
+pytestmark = pytest.mark.usefixtures("stump")
 
 SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "stem"]
 PLAN = "stages:\n- {name: head, epochs: 3, learning_rate: 1e-2}\n"

@@ -99,9 +99,10 @@ def page(browser, saved):
 
 
 @pytest.fixture
-def fresh(page):
-    page.refresh()
-    return page
+def fresh(browser, saved):
+    go(browser, saved.as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
 
 
 def text(browser, selector):
@@ -272,20 +273,9 @@ def test_paper_gets_light_colours_and_plots_that_fit(page):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def test_several_labels_two_classes_and_no_images(browser, tmp_path):
-    rng = np.random.default_rng(1)
-    truth, prob = rng.integers(0, 2, (60, 3)), rng.random((60, 3))
-    several = Report.from_predictions(truth, prob, ["a", "b", "c"])
-    visit(browser, several, tmp_path / "several")
-    found = truth[:, 1] & (prob[:, 1] >= 0.5)
-    assert text(browser, "[data-cell='1,0']") == str(found.sum())
-    assert "listed by name" in text(browser, "#thumbnail-note")
-    assert browser.execute_script("return document.getElementById('run').hidden")
-    perfect = Report.from_predictions([0, 1], np.eye(2))
-    visit(browser, perfect, tmp_path / "perfect")
-    assert text(browser, "#gallery") == "No errors."
+def test_a_class_without_images_has_no_figures(browser, tmp_path):
     absent = Report.from_predictions([0, 0], [[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]])
-    visit(browser, absent, tmp_path / "absent")
+    visit(browser, absent, tmp_path)
     choose_class(browser, 2)
     for count in ("precision", "recall"):
         assert text(browser, f"[data-count={count}]") == "\u2013"
@@ -299,12 +289,14 @@ def test_a_large_page_is_small_and_quick(browser, tmp_path):
     report = Report.from_predictions(y, prob, image=lambda row: np.roll(noise, row, axis=0))
     path = report.save(tmp_path, page=True)[1]
     assert path.stat().st_size < 15_000_000
-    took = []
-    for _ in range(2):
+
+    def took():
         started = time.perf_counter()
         browser.get(path.as_uri())
-        took.append(time.perf_counter() - started)
-    assert min(took) < 3
+        return time.perf_counter() - started
+
+    # Once more where the machine was busy.
+    assert took() < 3 or took() < 3
     assert "40 classes with the most errors" in text(browser, "#grid-note")
     assert browser.get_log("browser") == []
 
@@ -328,29 +320,56 @@ def violations(browser):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_wrong(page, scheme):
+def test_axe_finds_nothing_wrong_and_curves_stand_out(page, scheme):
     in_colours(page, scheme)
     page.refresh()
-    assert violations(page) == []
+    found, (curves, paper) = violations(page), drawn_colours(page)
     in_colours(page, None)
+    assert found == []
+    assert len(curves) > 10
+    paper = np.array(paper[:3])
+    for (*colour, alpha), opacity in curves:
+        share = opacity * alpha / 255
+        # What WCAG 2.1 asks of graphics.
+        assert contrast(share * np.array(colour) + (1 - share) * paper, paper) >= 3
 
 
-def test_axe_finds_nothing_wrong_with_other_reports(browser, tmp_path, monkeypatch):
-    """Parts that the page above lacks, in a narrow window, where tables and plots scroll."""
+@pytest.fixture
+def narrow(browser):
+    """A window in which tables and plots scroll."""
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", NARROW)
+    yield browser
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+# Reports with parts that the page above lacks.
+
+
+def test_several_labels_and_no_images(narrow, tmp_path):
+    rng = np.random.default_rng(1)
+    truth, prob = rng.integers(0, 2, (60, 3)), rng.random((60, 3))
+    visit(narrow, Report.from_predictions(truth, prob, ["a", "b", "c"]), tmp_path)
+    found = truth[:, 1] & (prob[:, 1] >= 0.5)
+    assert text(narrow, "[data-cell='1,0']") == str(found.sum())
+    assert "listed by name" in text(narrow, "#thumbnail-note")
+    assert narrow.execute_script("return document.getElementById('run').hidden")
+    assert narrow.get_log("browser") == []
+    assert violations(narrow) == []
+
+
+def test_two_classes_and_no_errors(narrow, tmp_path):
+    visit(narrow, Report.from_predictions([0, 1], np.eye(2)), tmp_path)
+    assert text(narrow, "#gallery") == "No errors."
+    assert narrow.get_log("browser") == []
+    assert violations(narrow) == []
+
+
+def test_more_classes_than_the_matrix_shows(narrow, tmp_path, monkeypatch):
     # A matrix cut to few classes has all that one cut to forty has, and far fewer cells.
     monkeypatch.setattr("tltoolkit.evaluation.page_data.GRID_CLASSES", 8)
-    rng = np.random.default_rng(1)
-    several = Report.from_predictions(
-        rng.integers(0, 2, (60, 3)), rng.random((60, 3)), ["a", "b", "c"]
-    )
-    perfect = Report.from_predictions([0, 1], np.eye(2))
-    large = Report.from_predictions(*predictions(100, 12))
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", NARROW)
-    for number, report in enumerate((several, perfect, large)):
-        visit(browser, report, tmp_path / str(number))
-        assert violations(browser) == []
-    assert "8 classes with the most errors" in text(browser, "#grid-note")
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    visit(narrow, Report.from_predictions(*predictions(100, 12)), tmp_path)
+    assert "8 classes with the most errors" in text(narrow, "#grid-note")
+    assert violations(narrow) == []
 
 
 def test_every_table_has_a_caption_and_every_row_a_header(page):
@@ -378,11 +397,9 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_curves_stand_out_from_the_page(page, scheme):
-    in_colours(page, scheme)
-    page.refresh()
-    colours, paper = page.execute_script(
+def drawn_colours(page):
+    """Colour and opacity of each curve, and the colour of the page."""
+    return page.execute_script(
         "const rgb = (text) => { const c = document.createElement('canvas').getContext('2d');"
         "c.fillStyle = text; c.fillRect(0, 0, 1, 1);"
         "return [...c.getImageData(0, 0, 1, 1).data]; };"
@@ -391,13 +408,6 @@ def test_curves_stand_out_from_the_page(page, scheme):
         " t.opacity ?? 1]).map(([c, o]) => [rgb(c), o]),"
         " rgb(getComputedStyle(document.body).backgroundColor)]"
     )
-    in_colours(page, None)
-    assert len(colours) > 10
-    paper = np.array(paper[:3])
-    for (*colour, alpha), opacity in colours:
-        share = opacity * alpha / 255
-        # What WCAG 2.1 asks of graphics.
-        assert contrast(share * np.array(colour) + (1 - share) * paper, paper) >= 3
 
 
 def test_the_slider_says_its_threshold_and_nothing_else(page):

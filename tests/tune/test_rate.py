@@ -23,7 +23,7 @@ SIZE = 16
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sweeps and rungs of few steps, for tests that ask no more of a rate than that it is found."""
     monkeypatch.setattr(sweep, "SWEEP_STEPS", 20)
-    monkeypatch.setattr(sweep, "RUNG_STEPS", 5)
+    monkeypatch.setattr(sweep, "RUNG_STEPS", 2)
 
 
 def data(count: int = 80, seed: int = 0, **options: Any) -> tl.data.ImageData:
@@ -253,7 +253,7 @@ class Kill(keras.callbacks.Callback):
 
 @pytest.mark.usefixtures("short")
 def test_a_resumed_stage_keeps_the_rate_that_was_found(tmp_path: Path) -> None:
-    plan = tl.Plan((tl.Stage("all", unfreeze="all", learning_rate="auto", epochs=3),))
+    plan = tl.Plan((tl.Stage("all", unfreeze="all", learning_rate="auto", epochs=2),))
 
     def run(directory: str, kill: int) -> Any:
         options = {"callbacks": [Kill(kill)], "run_dir": tmp_path / directory, "verbose": 0}
@@ -261,7 +261,7 @@ def test_a_resumed_stage_keeps_the_rate_that_was_found(tmp_path: Path) -> None:
 
     whole = run("whole", 99)
     with pytest.raises(KilledError):
-        run("cut", 2)
+        run("cut", 1)
     resumed = run("cut", 99)
     assert resumed.stages[0].learning_rate == whole.stages[0].learning_rate
     for one, other in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):

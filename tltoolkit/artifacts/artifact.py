@@ -93,9 +93,10 @@ def load(source: Path) -> Predictor:
     parts = {name: verified.same(source / name, hashes[name]) for name in PARTS}
     settings = verified.settings(parts[SETTINGS])
     decision = verified.decision(parts[DECISION], settings)
+    # Before the model, which takes long to build: a damaged record of images is an error, too.
+    seen = verified.seen(source / MANIFEST)
     model = verified.model(settings, parts[WEIGHTS])
-    # Last: a damaged record of images is an error, too, but no part of the model.
-    model.tltoolkit_seen = verified.seen(source / MANIFEST)
+    model.tltoolkit_seen = seen
     return Predictor(model=model, class_names=settings.class_names, decision=decision)
 
 
