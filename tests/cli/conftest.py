@@ -1,8 +1,31 @@
 """What tests of commands share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What commands find out of images is kept, and shall not reach other tests."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of two classes, dark and light noise."""
+    root = tmp_path_factory.mktemp("first") / "photos"
+    rng = np.random.default_rng(0)
+    for c in range(2):
+        (root / f"c{c}").mkdir(parents=True)
+        # So many that both classes come into every split, whatever the bytes of the files hash to.
+        for i in range(30):
+            pixels = rng.integers(0, 100, (16, 16, 3)) + 70 * c
+            keras.utils.save_img(root / f"c{c}" / f"{i}.png", pixels, scale=False)
+    return root
 
 
 @pytest.fixture(scope="module")

@@ -37,11 +37,6 @@ def folder(root: Path, count: int = 60, start: int = 0) -> Path:
     return root
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def classifier() -> keras.Model:
     return tl.build_classifier(class_names=("a", "b"), weights=None, image_size=32, trunk="stem")
 

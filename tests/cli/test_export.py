@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
@@ -14,23 +13,6 @@ import tltoolkit as tl
 from tltoolkit.cli import main
 
 pytestmark = pytest.mark.usefixtures("eagerly", "shallow")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for c in range(2):
-        (root / f"c{c}").mkdir()
-        for i in range(30):
-            pixels = rng.integers(0, 100, (16, 16, 3)) + 70 * c
-            keras.utils.save_img(root / f"c{c}" / f"{i}.png", pixels, scale=False)
-    return root
 
 
 @pytest.fixture(scope="module")

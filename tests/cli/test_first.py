@@ -22,28 +22,10 @@ SMALL = ["--weights", "none", "--image-size", "32", "--trunk", "stem"]
 PLAN = "stages:\n- {name: head, epochs: 1, learning_rate: 1e-2}\n"
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rungs of few steps: that a rate is told is enough here."""
     monkeypatch.setattr(sweep, "RUNG_STEPS", 2)
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("first") / "photos"
-    rng = np.random.default_rng(0)
-    for c in range(2):
-        (root / f"c{c}").mkdir(parents=True)
-        # So many that both classes come into every split, whatever the bytes of the files hash to.
-        for i in range(30):
-            pixels = rng.integers(0, 100, (16, 16, 3)) + 70 * c
-            keras.utils.save_img(root / f"c{c}" / f"{i}.png", pixels, scale=False)
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,6 @@ PLAN = "stages:\n- {name: head, epochs: 3, learning_rate: 1e-2}\n"
 ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def pixels(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, 20, 24, 3)).astype(np.uint8)
 

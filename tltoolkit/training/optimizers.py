@@ -108,8 +108,8 @@ class ClippedMultiOptimizer(keras.optimizers.MultiOptimizer):
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Clip, then let each inner optimizer update its variables."""
         if self.clip_norm is not None:
-            given = trainable_variables
-            own = self.built_for if given is None else tuple(map(id, given))
+            named = trainable_variables is not None
+            own = map(id, trainable_variables) if named else self.built_for
             counted = [g for g, key in zip(grads, own, strict=True) if key in self.moving]
             squares = [keras.ops.sum(keras.ops.square(g)) for g in counted if g is not None]
             norm = keras.ops.sqrt(sum(squares))
