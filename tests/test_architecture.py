@@ -91,7 +91,7 @@ def test_files_and_functions_are_short(path: Path) -> None:
     text = path.read_text()
     assert text.count("\n") <= 300
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             code = node.body[ast.get_docstring(node) is not None :]
             if code:
                 assert (node.end_lineno or 0) - code[0].lineno < 60, node.name
@@ -161,7 +161,7 @@ def defined(source: str) -> set[str]:
     """The private names that a module gives to what is its own."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)

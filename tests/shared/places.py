@@ -28,7 +28,9 @@ from tltoolkit.callbacks import (
 )
 from tltoolkit.check import terms as checking
 from tltoolkit.data import terms as sources
-from tltoolkit.deploy.terms import EXPORT
+from tltoolkit.deploy.limits import Limits
+from tltoolkit.deploy.serving import listening
+from tltoolkit.deploy.terms import EXPORT, LIMITS, SERVE
 from tltoolkit.evaluation import intervals, thresholds
 from tltoolkit.evaluation.compare import COMPARE
 from tltoolkit.imbalance import terms as balancing
@@ -234,6 +236,8 @@ PLACES = {
     "export": Place(
         EXPORT, tl.export, lambda **k: tl.export(predictor(), "nowhere.tflite", **k)
     ),
+    "serving.listening": Place(SERVE, listening, lambda **k: listening("nowhere.onnx", **k)),
+    "serving.Limits": Place(LIMITS, Limits, Limits),
     "foreign.load": Place(
         FOREIGN, tl.foreign.load, lambda **k: tl.foreign.load("nowhere.keras", ("a", "b"), **k)
     ),

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tltoolkit import _checks
-from tltoolkit.artifacts import verified
+from tltoolkit.artifacts import presence, verified
 from tltoolkit.artifacts.predictor import Predictor
+from tltoolkit.artifacts.presence import FOREIGN, MANIFEST
 from tltoolkit.artifacts.verified import sha256
 from tltoolkit.data.seen import Seen
 from tltoolkit.evaluation import Decision
@@ -22,11 +23,8 @@ FORMAT = 1
 SETTINGS = "classifier.json"
 WEIGHTS = "model.weights.h5"
 DECISION = "decision.json"
-MANIFEST = "manifest.json"
 # Those that the manifest has hashes of; a missing hash is refused as a change.
 PARTS = (SETTINGS, WEIGHTS, DECISION)
-FOREIGN = "model.keras"
-_FOREIGN_SAY = "tltoolkit.foreign.load reads a .keras file, on your own request"
 # Those that decide a result: they read, augment and compute.
 PACKAGES = ("tltoolkit", "keras", "tensorflow", "numpy", "albumentations", "pillow")
 
@@ -72,22 +70,7 @@ def save(
 
 def load(source: Path) -> Predictor:
     """`tl.load` of a directory that `save` or a run has written."""
-    # Told apart first: whoever gives a model file needs another function, not a reason.
-    if source.suffix in (".h5", ".keras") and source.is_file():
-        raise ValueError(f"{source} is a file, not a saved classifier's directory; {_FOREIGN_SAY}")
-    if source.is_file():
-        raise ValueError(
-            f"{source} is a file, not a saved classifier's directory; load that, and ask it about "
-            "images by predict"
-        )
-    if (source / FOREIGN).is_file():
-        raise ValueError(f"{source / FOREIGN} is a model of your own; {_FOREIGN_SAY}")
-    # A broken link is there, too, and is refused as a link further on.
-    if not os.path.lexists(source / MANIFEST):
-        why = f"{MANIFEST} is missing" if source.is_dir() else "there is no such directory"
-        if (source / claiming.STARTED).is_file():
-            why = "its run is not finished; the same fine_tune call goes on with it"
-        raise FileNotFoundError(f"no saved classifier in {source}: {why}")
+    presence.check(source)
     hashes = verified.manifest(source / MANIFEST, FORMAT, PARTS)
     # All hashes before any content is parsed.
     parts = {name: verified.same(source / name, hashes[name]) for name in PARTS}

@@ -62,6 +62,9 @@ class BadImage:
     reason: str
 
 
+Answer = Prediction | BadImage
+
+
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
     """A loaded classifier.
@@ -150,7 +153,7 @@ class Predictor:
         pipeline: Any = None,
         views: int = 1,
         prior: Prior | None = None,
-    ) -> Iterator[Prediction | BadImage]:
+    ) -> Iterator[Answer]:
         """Classify images one after the other, in their order, going on after a bad one.
 
         Images are decoded on all cores a few batches ahead of the model and never kept, so the
@@ -177,7 +180,7 @@ class Predictor:
         if prior is not None:
             decide = shifted(self.decision, engine.settings, prior).decide
         # Versions are made in the threads too, beside decoding.
-        batches = _decoded(images, lambda image, i: _seen(image, i, makers), batch_size)
+        batches = _decoded(images, lambda image, i: seen(image, i, makers), batch_size)
         # Not by `yield` here: wrong arguments shall be found at the call, not at the first answer.
         return (
             answer
@@ -185,13 +188,21 @@ class Predictor:
             for answer in self._answers(engine, decide, batch, min_confidence)
         )
 
+    def answers(self, prepared: Sequence[np.ndarray]) -> list[Prediction]:
+        """Answers to images that `seen` has prepared, in one forward pass.
+
+        Args:
+            prepared: The versions (V, S, S, 3) of each.
+        """
+        return list(self._said(self.engine, self.decision.decide, np.stack(prepared), 0.0))
+
     def _answers(
         self,
         engine: Engine,
         decide: Decide,
         batch: "list[np.ndarray | BadImage]",
         min_confidence: float,
-    ) -> Iterator[Prediction | BadImage]:
+    ) -> Iterator[Answer]:
         good = [item for item in batch if not isinstance(item, BadImage)]
         said = iter(self._said(engine, decide, np.stack(good), min_confidence) if good else ())
         return (item if isinstance(item, BadImage) else next(said) for item in batch)
@@ -218,7 +229,7 @@ class Predictor:
         return self.class_names[label]
 
 
-def _good(answer: Prediction | BadImage) -> Prediction:
+def _good(answer: Answer) -> Prediction:
     if isinstance(answer, BadImage):
         raise ImageError(answer.name, answer.reason)
     return answer
@@ -267,7 +278,7 @@ def _pixels(image: Image, name: str, side: int) -> np.ndarray:
     return image
 
 
-def _seen(image: Image, i: int, makers: Sequence[Any]) -> np.ndarray | BadImage:
+def seen(image: Image, i: int, makers: Sequence[Any]) -> np.ndarray | BadImage:
     """The versions (V, S, S, 3) of an image, one by each of `makers`, or why there are none."""
     try:
         pixels = _pixels(image, f"images[{i}]", makers[0].image_size)

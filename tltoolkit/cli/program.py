@@ -24,6 +24,7 @@ from tltoolkit.cli import (
     predict,
     record,
     search,
+    serve,
     settings,
     wording,
 )
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Any] = {
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "serve": serve,
     "audit": audit,
     "lr-find": lr_find,
     "capacity": capacity,

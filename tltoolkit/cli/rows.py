@@ -3,17 +3,15 @@
 import csv
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
-from tltoolkit.artifacts.predictor import BadImage, Prediction
+from tltoolkit.artifacts import answers
+from tltoolkit.artifacts.predictor import Answer, BadImage
 from tltoolkit.data.decoding import printable
 
 COLUMNS = ("image", "label", "probability", "abstained", "error")
-FORMAT = "tltoolkit.predict/1"
 # Spreadsheets run text that begins so.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-Answer = Prediction | BadImage
 
 
 def writer(
@@ -49,20 +47,9 @@ def is_bad(answer: Answer) -> bool:
 
 
 def _json_row(file: TextIO, path: str, answer: Answer) -> bool:
-    bad = isinstance(answer, BadImage)
-    row: dict[str, Any] = {"format": FORMAT, "image": printable(path)}
-    if isinstance(answer, BadImage):
-        row["error"] = answer.reason
-    else:
-        row |= {
-            "label": answer.label,
-            "probability": answer.probability,
-            "abstained": answer.abstained,
-            "probabilities": answer.probabilities,
-        }
     # ASCII, so that any encoding of standard output can take it.
-    file.write(json.dumps(row, ensure_ascii=True) + "\n")
-    return bad
+    file.write(json.dumps(answers.plain(path, answer), ensure_ascii=True) + "\n")
+    return is_bad(answer)
 
 
 def _cell(text: str) -> str:

@@ -1,4 +1,4 @@
 """Classifiers taken to where TensorFlow is not: exported, and compared with what they were.
 
-Reading and computing what was exported is the business of `runtimes`.
+And answering over HTTP. Reading and computing what was exported is the business of `runtimes`.
 """

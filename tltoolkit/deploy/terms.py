@@ -1,6 +1,6 @@
-"""What the arguments of an export may be; loads nothing."""
+"""What the arguments of exporting and serving may be; loads nothing."""
 
-from tltoolkit._checks import FLAG, OneOf, Table
+from tltoolkit._checks import FLAG, Instance, Integer, Number, OneOf, Table
 
 # Format -> what can be done to its numbers.
 FORMATS: dict[str, tuple[str | None, ...]] = {
@@ -13,4 +13,18 @@ EXPORT: Table = {
     "format": OneOf(*FORMATS, None),
     "quantize": OneOf("float16", "int8", None),
     "strict": FLAG,
+}
+HOST, PORT = "127.0.0.1", 8000
+SERVE: Table = {
+    "host": Instance(str, "a name or address of this machine"),
+    "port": Integer(0, 65535),
+}
+LIMITS: Table = {
+    "batch_size": Integer(1),
+    "wait": Number(0),
+    "images": Integer(1),
+    "bytes": Integer(1),
+    "requests": Integer(1),
+    "reading": Number(above=0),
+    "answering": Number(above=0),
 }

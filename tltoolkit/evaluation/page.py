@@ -59,12 +59,12 @@ def save_page(report: Results, directory: Path, title: str, run: Mapping[str, An
     parts = {
         "mark": _MARK,
         "title": html.escape(title),
-        "style": _asset("page.css"),
+        "style": asset("page.css"),
         "plotly": get_plotlyjs(),
         "data": json_for_script(page_data(report, title, run)),
-        "script": _asset("page.js"),
+        "script": asset("page.js"),
     }
-    page = fill(_asset("page.html"), parts)
+    page = fill(asset("page.html"), parts)
     writing.text(path, page, is_page, errors="backslashreplace")
     return path
 
@@ -83,5 +83,6 @@ def json_for_script(value: Any) -> str:
     return text
 
 
-def _asset(name: str) -> str:
-    return files("tltoolkit.evaluation").joinpath(name).read_text(encoding="utf-8")
+def asset(name: str, room: str = "tltoolkit.evaluation") -> str:
+    """A part of a page, by its name and the package that it lies in."""
+    return files(room).joinpath(name).read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tltoolkit.artifacts import artifact, verified
+from tltoolkit.artifacts import artifact, presence, verified
 from tltoolkit.callbacks import checkpoint
 from tltoolkit.data.seen import Seen
 from tltoolkit.files import reading
@@ -117,7 +117,7 @@ def finish(target: Path, run: Run) -> None:
     # Before the record, whose presence says that the run is finished.
     artifact.write(run.model, target)
     variables = [{"trained": r.trained, "changed": r.changed} for r in run.stages]
-    foreign = target / artifact.FOREIGN
+    foreign = target / presence.FOREIGN
     hashed = verified.sha256(foreign) if foreign.is_file() else None
     noted = {
         "variables": variables,
@@ -146,7 +146,7 @@ def finished(target: Path, model: Any) -> Run:
     record = _read(target / RECORD)
     if record["model_sha256"] is not None:
         # A model of the user's own, which only its weights come back to.
-        foreign = verified.same(target / artifact.FOREIGN, record["model_sha256"])
+        foreign = verified.same(target / presence.FOREIGN, record["model_sha256"])
         model.load_weights(foreign)
         hashes = record.get(verified.SEEN)
         model.tltoolkit_seen = None if hashes is None else Seen.read(target, hashes)
