@@ -18,6 +18,20 @@ RUN = {
     "stages": [{"name": "head", "epochs": 2}, {"name": "fine", "epochs": 1}],
     "history": {"loss": [1.0, 0.5, float("nan")], "val_loss": [1.1, 0.7, 0.6]},
 }
+COSTS = {
+    "rows": [
+        {
+            "name": f"{HOSTILE}.{kind}", "format": kind, "quantize": quantize, "size": 13_900_000,
+            "start_s": 0.5 + i, "memory": 2e8, "accuracy": 0.9, "f1_macro": 0.8, "log_loss": 0.3,
+            "speeds": [
+                {"threads": t, "batch_size": b, "median_ms": 10.0 + i, "p95_ms": 12.0}
+                for t in (1, 0) for b in (1, 16)
+            ],
+        }
+        for i, (kind, quantize) in enumerate((("keras", None), ("onnx", None), ("litert", "int8")))
+    ],
+    "cores": 2, "images": 240,
+}  # fmt: skip
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -86,7 +100,7 @@ def visit(browser, report, directory):
 @pytest.fixture(scope="module")
 def saved(report, tmp_path_factory):
     directory = tmp_path_factory.mktemp("report")
-    return report.save(directory, page=True, title=f"Test {HOSTILE}", run=RUN)[1]
+    return report.save(directory, page=True, title=f"Test {HOSTILE}", run=RUN, benchmark=COSTS)[1]
 
 
 @pytest.fixture
@@ -377,7 +391,7 @@ def test_every_table_has_a_caption_and_every_row_a_header(page):
         "return [...document.querySelectorAll('table')].map((table) => [table.caption?.textContent,"
         "[...table.tBodies[0].rows].every((row) => row.cells[0].matches('th[scope=row]'))])"
     )
-    assert len(tables) == 7
+    assert len(tables) == 8
     assert all(caption and headed for caption, headed in tables)
     heading = page.find_element("css selector", "#class-table th:nth-child(2) button")
     heading.click()
@@ -404,7 +418,7 @@ def drawn_colours(page):
         "c.fillStyle = text; c.fillRect(0, 0, 1, 1);"
         "return [...c.getImageData(0, 0, 1, 1).data]; };"
         "const traces = [...document.querySelectorAll('.js-plotly-plot')].flatMap((p) => p.data);"
-        "return [traces.map((t) => [(t.mode === 'markers' ? t.marker : t.line).color,"
+        "return [traces.map((t) => [(t.mode?.includes('lines') ? t.line : t.marker).color,"
         " t.opacity ?? 1]).map(([c, o]) => [rgb(c), o]),"
         " rgb(getComputedStyle(document.body).backgroundColor)]"
     )
@@ -426,3 +440,24 @@ def test_the_slider_says_its_threshold_and_nothing_else(page):
         )
         == "off"
     )
+
+
+def test_costs_are_a_chart_and_a_table(page):
+    assert page.execute_script(
+        "return [...document.querySelectorAll('#costs-table tbody tr')].map("
+        "(row) => [...row.children].slice(1, 6).map((cell) => cell.textContent))"
+    ) == [
+        ["keras", "13.9", "0.50", "200", "10.0"],
+        ["onnx", "13.9", "1.50", "200", "11.0"],
+        ["litert int8", "13.9", "2.50", "200", "12.0"],
+    ]
+    # Two bars for each file: one thread and all.
+    bars = "return document.querySelectorAll('#costs-plot .bars .point').length"
+    assert page.execute_script(bars) == 6
+    assert "240 images" in text(page, "#costs-note")
+
+
+def test_a_report_without_costs_has_no_such_section(browser, report, tmp_path):
+    visit(browser, report, tmp_path)
+    assert browser.execute_script("return document.getElementById('costs').hidden")
+    assert "Costs" not in text(browser, "#nav")

@@ -51,7 +51,13 @@ def has_page(page: bool | None) -> bool:
     return True
 
 
-def save_page(report: Results, directory: Path, title: str, run: Mapping[str, Any] | None) -> Path:
+def save_page(
+    report: Results,
+    directory: Path,
+    title: str,
+    run: Mapping[str, Any] | None,
+    costs: Mapping[str, Any] | None = None,
+) -> Path:
     """Write report.html; a file of that name that is no report page is refused."""
     from plotly.offline import get_plotlyjs
 
@@ -61,7 +67,7 @@ def save_page(report: Results, directory: Path, title: str, run: Mapping[str, An
         "title": html.escape(title),
         "style": asset("page.css"),
         "plotly": get_plotlyjs(),
-        "data": json_for_script(page_data(report, title, run)),
+        "data": json_for_script(page_data(report, title, run, costs)),
         "script": asset("page.js"),
     }
     page = fill(asset("page.html"), parts)

@@ -24,7 +24,12 @@ OUTCOMES = ("found", "missed", "wrongly given")
 HEADLINE = ("accuracy", "f1_macro", "roc_auc_macro", "ece")
 
 
-def page_data(report: Results, title: str, run: Mapping[str, Any] | None) -> dict[str, Any]:
+def page_data(
+    report: Results,
+    title: str,
+    run: Mapping[str, Any] | None,
+    costs: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Everything the page needs, without images if the report has none."""
     grid, cells = _grid(report)
     losses = errors.top_losses(report, WORST)
@@ -56,6 +61,7 @@ def page_data(report: Results, title: str, run: Mapping[str, Any] | None) -> dic
         "reliability": _reliability(report),
         "coverage": _coverage(report),
         "run": plain(dict(run)) if run is not None else None,
+        "costs": plain(dict(costs)) if costs is not None else None,
     }
 
 

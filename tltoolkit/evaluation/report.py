@@ -172,6 +172,7 @@ class Report(Results):
         title: str = "Evaluation",
         run: Mapping[str, Any] | None = None,
         page: bool | None = None,
+        benchmark: Mapping[str, Any] | None = None,
     ) -> tuple[Path, ...]:
         """Write report.json and report.html into `directory`, made if missing.
 
@@ -182,6 +183,7 @@ class Report(Results):
                 "history" (name -> one value per epoch), each optional.
             page: whether to write report.html; None does where plotly is installed. It draws
                 every class: with a million rows and a thousand classes that takes minutes.
+            benchmark: costs to show as a chart and a table: `tl.benchmark(...).to_dict()`.
 
         Returns:
             The files written.
@@ -197,7 +199,7 @@ class Report(Results):
         # First, and whole if somebody loses patience with the page.
         written = [save_json(self, target)]
         if has_page(page):
-            written.append(save_page(self, target, title, run))
+            written.append(save_page(self, target, title, run, benchmark))
         return tuple(written)
 
     def __repr__(self) -> str:
