@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shutil
 import time
 
 import numpy as np
@@ -32,11 +31,6 @@ COSTS = {
     ],
     "cores": 2, "images": 240,
 }  # fmt: skip
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--window-size=1200,900",
-)  # fmt: skip
 NARROW = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
 
 
@@ -62,24 +56,6 @@ def report():
     y, prob = predictions()
     names = [f"{HOSTILE}{i}.jpg" for i in range(len(y))]
     return Report.from_predictions(y, prob, NAMES, names=names, image=image)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or chromedriver is None:
-        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    service = webdriver.chrome.service.Service(chromedriver)
-    driver = webdriver.Chrome(options=options, service=service)
-    driver.set_script_timeout(120)  # axe takes seconds, on a busy machine more than the usual 30
-    yield driver
-    driver.quit()
 
 
 def go(browser, uri):
