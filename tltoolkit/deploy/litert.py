@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tltoolkit.deploy import litert_metadata
+from tltoolkit.deploy import eight_bits, litert_metadata
 from tltoolkit.runtimes.card import KEY, Card
 
 # What the converter says, somewhere in a long text, of an operation that it does not know.
@@ -33,7 +33,12 @@ def write(model: Any, path: Path, card: Card, images: np.ndarray | None) -> byte
         if found := _UNKNOWN.findall(str(error)):
             raise _lacking(found) from error
         raise
-    made = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes()))
+    content = path.read_bytes()
+    if card.quantize == "int8" and images is not None:
+        floats = path.with_name(f"float-{path.name}")
+        model.export(str(floats), format="litert", verbose=False)
+        content = eight_bits.refined(content, floats.read_bytes(), images)
+    made = eight_bits.opened(content)
     # Others need a library that neither the runtime here nor that of a telephone has.
     others = [str(code.customCode, "ascii") for code in made.operatorCodes if code.customCode]
     if others:
@@ -45,7 +50,7 @@ def write(model: Any, path: Path, card: Card, images: np.ndarray | None) -> byte
         (KEY, card.to_text().encode()),
     ):
         _add(made, name, content)
-    return litert_metadata.with_labels(_packed(made), card.class_names)
+    return litert_metadata.with_labels(eight_bits.packed(made), card.class_names)
 
 
 def _lacking(names: Iterable[str]) -> ValueError:
@@ -101,12 +106,3 @@ def _add(made: Any, name: str, content: bytes) -> None:
     entry.name, entry.buffer = name, len(made.buffers)
     made.buffers = [*made.buffers, buffer]
     made.metadata = [*(made.metadata or ()), entry]
-
-
-def _packed(made: Any) -> bytes:
-    import flatbuffers
-
-    builder = flatbuffers.Builder()
-    # What every .tflite file has behind its first four bytes.
-    builder.Finish(made.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
