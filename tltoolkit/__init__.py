@@ -28,6 +28,7 @@ _NAMES = {
     "artifacts.loading": ["load"],
     "deploy.exporting": ["export"],
     "evaluation": ["Report"],
+    "explaining.maps": ["explain"],
     "imbalance": ["Imbalance"],
     "model": ["surgery"],
     "model.classifier": ["blocks", "build_classifier", "freeze", "preparation_of"],

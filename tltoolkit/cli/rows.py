@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from tltoolkit.artifacts import answers
-from tltoolkit.artifacts.predictor import Answer, BadImage
+from tltoolkit.artifacts.predictor import Answer
+from tltoolkit.artifacts.seeing import BadImage
 from tltoolkit.data.decoding import printable
 
 COLUMNS = ("image", "label", "probability", "abstained", "error")
