@@ -40,7 +40,6 @@ class Cam:
         # Each map once, however many statistics are taken of it.
         maps = list({id(part.tensor): part.tensor for part in read}.values())
         self._places = {id(tensor): i for i, tensor in enumerate(maps)}
-        self._blocks = tuple(dict.fromkeys(part.block for part in read))
         model = keras.Model(network.model.inputs, [network.output, *maps])
         # Two graphs: which class is explained may be told by what the first one says.
         self._forward = tf.function(
@@ -68,22 +67,18 @@ class Cam:
 
     def _added(self, weights: Any, maps: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
         """Evidence (B, S, S) in all and, if asked for, of each block."""
-        on_map: dict[int, Any] = {}
+        # Summed up before it is enlarged, which takes longer than all the rest.
+        on_maps: dict[tuple[str, tuple[int, int], int], Any] = {}
         for part in self.read:
-            place = self._places[id(part.tensor)]
-            here = _of_part(part, maps[place], weights[:, part.rows])
-            on_map[place] = on_map[place] + here if place in on_map else here
-        side = self.network.image_size
-        grids = {self._places[id(part.tensor)]: (part.block, part.grid) for part in self.read}
-        large = [
-            (grids[place][0], evidence.on_image(here, grids[place][1], side))
-            for place, here in on_map.items()
-        ]
-        whole = tf.add_n([here for _, here in large])
-        if not self.by_block:
-            return whole, {}
-        names = self._blocks
-        return whole, {n: tf.add_n([here for block, here in large if block == n]) for n in names}
+            tensor = maps[self._places[id(part.tensor)]]
+            here = _of_part(part, tensor, weights[:, part.rows])
+            key = (part.block if self.by_block else "", part.grid, part.positions)
+            on_maps[key] = on_maps[key] + here if key in on_maps else here
+        blocks: dict[str, Any] = {}
+        for (block, grid, _), here in on_maps.items():
+            large = evidence.on_image(here, grid, self.network.image_size)
+            blocks[block] = blocks[block] + large if block in blocks else large
+        return tf.add_n(list(blocks.values())), blocks if self.by_block else {}
 
 
 def _of_part(part: Part, tensor: Any, weights: Any) -> Any:

@@ -13,8 +13,10 @@ def scaled(evidence: np.ndarray) -> np.ndarray:
     """Evidence (N, S, S), each from its least to its greatest value as 0..1; float32."""
     low = evidence.min(axis=(1, 2), keepdims=True)
     spread = evidence.max(axis=(1, 2), keepdims=True) - low
-    flat = spread <= ROUNDING * np.abs(evidence).max(axis=(1, 2), keepdims=True)
-    return np.where(flat, 0, (evidence - low) / np.where(flat, 1, spread)).astype(np.float32)
+    flat = spread <= ROUNDING * np.maximum(abs(low), abs(low + spread))
+    values = (evidence - low).astype(np.float32, copy=False)
+    values *= np.where(flat, 0, 1 / np.where(flat, 1, spread)).astype(np.float32)
+    return values
 
 
 def coloured(values: np.ndarray) -> np.ndarray:
