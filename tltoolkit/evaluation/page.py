@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tltoolkit import _checks
-from tltoolkit.evaluation.page_data import page_data
+from tltoolkit.evaluation.page_data import Maps, page_data
 from tltoolkit.evaluation.results import Results
 from tltoolkit.evaluation.text import is_report, plain
 from tltoolkit.files import reading, writing
@@ -51,7 +51,13 @@ def has_page(page: bool | None) -> bool:
     return True
 
 
-def save_page(report: Results, directory: Path, title: str, run: Mapping[str, Any] | None) -> Path:
+def save_page(
+    report: Results,
+    directory: Path,
+    title: str,
+    run: Mapping[str, Any] | None,
+    maps: Maps | None = None,
+) -> Path:
     """Write report.html; a file of that name that is no report page is refused."""
     from plotly.offline import get_plotlyjs
 
@@ -61,7 +67,7 @@ def save_page(report: Results, directory: Path, title: str, run: Mapping[str, An
         "title": html.escape(title),
         "style": asset("page.css"),
         "plotly": get_plotlyjs(),
-        "data": json_for_script(page_data(report, title, run)),
+        "data": json_for_script(page_data(report, title, run, maps)),
         "script": asset("page.js"),
     }
     page = fill(asset("page.html"), parts)

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from tltoolkit import _checks
+from tltoolkit.evaluation import heat
 from tltoolkit.explaining import overlays
 
 
@@ -43,7 +44,7 @@ class Explanation:
         """
         return overlays.scaled(self.evidence)
 
-    def overlay(self, i: int, strength: float = 0.7) -> np.ndarray:
+    def overlay(self, i: int, strength: float = heat.STRENGTH) -> np.ndarray:
         """(S, S, 3) uint8: image `i` with its map laid over it, yellow where it is 1.
 
         Args:

@@ -61,13 +61,21 @@ def explain(
         seeing.check_several(images)
     if len(images) == 0:
         raise _checks.fail("images", "one image or more", images)
-    maker = Explainer.of(predictor_of(model), method, by_block, batch_size)
+    return explained(
+        Explainer.of(predictor_of(model), method, by_block, batch_size), images, target
+    )
+
+
+def explained(
+    explainer: Explainer, images: Sequence[seeing.Image] | Split, target: Target = None
+) -> Explanation:
+    """What an explainer finds in one image or more; arguments and errors as of `explain`."""
     if isinstance(images, Split):
         # By number, so that files are read in the threads that prepare images.
-        read = reader(images, maker.predictor.engine.image_size)
-        batches = maker.stream(range(len(images)), target, len(images), read)
+        read = reader(images, explainer.predictor.engine.image_size)
+        batches = explainer.stream(range(len(images)), target, len(images), read)
     else:
-        batches = maker.stream(images, target, len(images))
+        batches = explainer.stream(images, target, len(images))
     parts = []
     for batch, part in batches:
         for item in batch:
