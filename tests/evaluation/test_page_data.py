@@ -86,7 +86,9 @@ def test_maps_are_asked_for_by_the_rows_of_the_raw_report(tmp_path):
     rng = np.random.default_rng(0)
     prob = rng.dirichlet(np.ones(3), 60)
     raw = Report.from_predictions(rng.integers(0, 3, 60), prob, image=image)
-    answered = raw.decide(Decision(abstention=Abstention(threshold=0.6, coverage=0.5, accuracy=0.5)))
+    answered = raw.decide(
+        Decision(abstention=Abstention(threshold=0.6, coverage=0.5, accuracy=0.5))
+    )
     asked = []
 
     def maps(rows):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tltoolkit.artifacts.terms import STREAM
 from tltoolkit.cli import maps, options, outputs, stored
-from tltoolkit.explaining.terms import METHODS
 
 if TYPE_CHECKING:
     from tltoolkit.data.seen import Seen
@@ -36,13 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "train images; or all images in DIR",
     )
     parser.add_argument("--report", metavar="OUT", help="write report.json and report.html there")
-    parser.add_argument(
-        "--explain",
-        dest="method",  # as the argument of `tl.explain`, of which errors speak
-        choices=METHODS,
-        help="with --report: maps of where the evidence for an answer lies, which a switch in the "
-        "page lays over its images; cam for heads on maps, occlusion, which takes long, for all",
-    )
+    maps.add_to_report(parser)
     per_pass = options.allowing(STREAM["batch_size"], "images per forward pass", default=32)
     parser.add_argument("--batch-size", **per_pass)
 

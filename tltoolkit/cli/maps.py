@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tltoolkit.cli import outputs
-from tltoolkit.explaining.terms import CAM, METHODS
+from tltoolkit.cli import options, outputs
+from tltoolkit.explaining.terms import CAM, EXPLAIN
 
 # Of the name of an image, so that with its ending even one of four-byte letters fits 255 bytes.
 LONGEST = 60
@@ -21,12 +21,20 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="write each image with a map of where the evidence for its label lies, as PNG, into "
         "a new or empty folder; the rows name the files",
     )
-    add(
-        "--explain-method",
-        dest="method",  # as the argument of `tl.explain`, of which errors speak
-        choices=METHODS,
-        help=f"how (default {CAM}); occlusion works for every classifier, and takes long",
+    what = "how; occlusion works for every classifier, and takes long"
+    # As the argument of `tl.explain`, of which errors speak.
+    how = options.allowing(EXPLAIN["method"], what, told=f" (default {CAM})")
+    add("--explain-method", dest="method", **how)
+
+
+def add_to_report(parser: argparse.ArgumentParser) -> None:
+    """Declare the option of `evaluate`."""
+    what = (
+        "with --report: maps of where the evidence for an answer lies, which a switch in the page "
+        "lays over its images; occlusion works for every classifier, and takes long"
     )
+    how = options.allowing(EXPLAIN["method"], what)
+    parser.add_argument("--explain", dest="method", **how)
 
 
 def check(args: argparse.Namespace) -> None:

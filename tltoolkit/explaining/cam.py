@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tltoolkit.explaining import evidence, found, parts
+from tltoolkit.explaining import evidence, found, graphs, parts
 from tltoolkit.explaining.found import Choose, Found
 from tltoolkit.explaining.parts import Part
 from tltoolkit.model.network import Network
@@ -42,12 +42,13 @@ class Cam:
         self._places = {id(tensor): i for i, tensor in enumerate(maps)}
         model = keras.Model(network.model.inputs, [network.output, *maps])
         # Two graphs: which class is explained may be told by what the first one says.
-        self._forward = tf.function(
-            lambda images: model(found.as_pixels(network, images), training=False),
-            autograph=False,
-            reduce_retracing=True,
+        self._forward = graphs.traced(
+            lambda images: model(graphs.as_input(network, images), training=False),
+            graphs.images_of(network),
         )
-        self._evidence = tf.function(self._added, autograph=False, reduce_retracing=True)
+        made = [tf.TensorSpec(one.shape, one.dtype) for one in maps]
+        weights = tf.TensorSpec((None, len(self.kernel)), tf.float32)
+        self._evidence = graphs.traced(self._added, weights, made)
 
     def __call__(self, images: np.ndarray, choose: Choose) -> Found:
         """The evidence for the class that `choose` picks for each image."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -43,10 +42,3 @@ def outputs_of(targets: np.ndarray, one_for_two: bool) -> tuple[np.ndarray, np.n
     if not one_for_two:
         return targets, np.ones(len(targets), np.float32)
     return np.zeros_like(targets), np.where(targets == 1, 1, -1).astype(np.float32)
-
-
-def as_pixels(network: Any, images: Any) -> Any:
-    """Images (B, S, S, 3) uint8 as the flat model of a network takes them, float32."""
-    import tensorflow as tf
-
-    return tf.cast(network.as_input(images)[0], tf.float32)

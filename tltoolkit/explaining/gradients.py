@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tltoolkit.explaining import evidence, found, parts
+from tltoolkit.explaining import evidence, found, graphs, parts
 from tltoolkit.explaining.found import Choose, Found
 from tltoolkit.layers import graph, private
 from tltoolkit.model.network import Network
@@ -31,12 +31,14 @@ class GradCam:
         self.by_block = by_block
         self.ends = dict(ends) if by_block else dict(list(ends.items())[-1:])
         self._model = keras.Model(network.model.inputs, [network.output, *self.ends.values()])
-        self._forward = tf.function(
-            lambda images: self._model(found.as_pixels(network, images), training=False)[0],
-            autograph=False,
-            reduce_retracing=True,
+        pixels = graphs.images_of(network)
+        self._forward = graphs.traced(
+            lambda images: self._model(graphs.as_input(network, images), training=False)[0], pixels
         )
-        self._gradient = tf.function(self._weighted, autograph=False, reduce_retracing=True)
+        row = (None,)
+        self._gradient = graphs.traced(
+            self._weighted, pixels, tf.TensorSpec(row, tf.int32), tf.TensorSpec(row, tf.float32)
+        )
 
     def __call__(self, images: np.ndarray, choose: Choose) -> Found:
         """The evidence for the class that `choose` picks for each image."""
@@ -57,7 +59,7 @@ class GradCam:
     def _weighted(self, images: Any, outputs: Any, sign: Any) -> list[Any]:
         """(B, S, S) for each map."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            pixels = found.as_pixels(self.network, images)
+            pixels = graphs.as_input(self.network, images)
             # Whatever is computed of the pixels is then on the tape, the maps too.
             tape.watch(pixels)
             values, *maps = self._model(pixels, training=False)
