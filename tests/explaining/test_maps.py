@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from scipy.stats import spearmanr
 
 import tltoolkit as tl
@@ -173,6 +174,55 @@ def test_several_labels_explain_the_surest_or_the_one_asked_for() -> None:
     np.testing.assert_allclose(told.evidence.mean(axis=(1, 2)) + told.bias, expected, atol=1e-4)
     each = [one.probabilities[name] for one, name in zip(said, asked, strict=True)]
     np.testing.assert_allclose(told.probabilities, each, atol=1e-6)
+
+
+OURS: dict[str, dict[str, Any]] = {
+    "maximum": {"head": tl.Head(pooling="max")},
+    "both": {"head": tl.Head(pooling="both")},
+    "pyramid": {"head": tl.Head(pooling="pyramid")},
+    "all blocks": {"head": tl.Head(taps="all", statistics=("mean", "std", "max"))},
+    "dropped": {
+        "head": tl.Head(taps=("block2", "block4"), statistics=("mean", "std")),
+        "spatial_dropout": {"block2": 0.3, "block4": 0.3},
+    },
+    "several labels": {"head": tl.Head(taps=("block3",)), "multi_label": True},
+}
+
+
+@pytest.mark.usefixtures("shallow")
+@pytest.mark.parametrize("kind", OURS)
+def test_classifiers_of_the_toolkit(kind: str) -> None:
+    options = OURS[kind]
+    ours = tl.build_classifier(class_names=NAMES, weights=None, image_size=64, **options)
+    last = ours.get_layer("logits")
+    last.bias.assign([0.3, -0.2, 0.1])
+    images = pixels(3, 40)
+    told = tl.explain(ours, images, target=["cow", "ant", "bee"], by_block=True)
+    assert told.images.shape == (3, 64, 64, 3)
+    expected = keras.Model(ours.input, last.output).predict(told.images, verbose=0)
+    sums = told.evidence.mean(axis=(1, 2)) + told.bias
+    np.testing.assert_allclose(sums, expected[range(3), [2, 0, 1]], atol=1e-4)
+    read = options["head"].taps
+    known = [name for name in tl.blocks(ours) if name != "head"]
+    assert list(told.by_block) == (
+        known[-1:] if read is None else known if read == "all" else list(read)
+    )
+    np.testing.assert_allclose(sum(told.by_block.values()), told.evidence, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["cam", "grad_cam"])
+def test_a_model_of_grey_images_in_half_precision(method: str) -> None:
+    images = keras.Input((SIZE, SIZE, 1))
+    how = {"dtype": "mixed_bfloat16"}
+    x = layers.Conv2D(4, 3, activation="relu", **how)(layers.Rescaling(1 / 255, **how)(images))
+    x = SpatialStatistics(("mean", "max"), dtype="float32")(x)
+    classifier = keras.Model(images, layers.Dense(3)(x))
+    told = tl.explain(classifier, pixels(), method, target=1)
+    assert np.ptp(told.evidence, axis=(1, 2)).min() > 0
+    if method == "cam":
+        grey = [np.asarray(Image.fromarray(one).convert("L"))[..., None] for one in pixels()]
+        sums = told.evidence.mean(axis=(1, 2)) + told.bias
+        np.testing.assert_allclose(sums, logits(classifier, np.stack(grey))[:, 1], atol=1e-4)
 
 
 # Do maps show what the classifier looks at?

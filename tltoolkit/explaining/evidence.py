@@ -24,7 +24,7 @@ def of_std(x: Any, weights: Any) -> Any:
 
     With s = sqrt(mean((x - m)^2) + 1e-6), position p adds ((x_p - m)^2 + 1e-6) / s.
     """
-    squares = tf.square(x - _mean(x))
+    squares = tf.math.squared_difference(x, _mean(x))
     scale = weights / tf.sqrt(_mean(squares)[:, 0] + EPSILON)
     return of_mean(squares, scale) + EPSILON * tf.reduce_sum(scale, axis=1, keepdims=True)
 
