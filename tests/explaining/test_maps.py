@@ -393,6 +393,24 @@ def test_models_of_users_in_other_forms(wrap: Any) -> None:
     np.testing.assert_allclose(sums[0] - sums[1], np.log(said[:, 0] / said[:, 1]), atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["cam", "grad_cam"])
+def test_layers_may_have_one_name(method: str) -> None:
+    def tower(seed: int) -> keras.Model:
+        inside = keras.Input((SIZE, SIZE, 3))
+        how = {"kernel_initializer": "ones", "padding": "same", "name": "conv"}
+        x = layers.Conv2D(4, 3, activation="relu", **how)(inside)
+        return keras.Model(inside, x, name=f"tower{seed}")
+
+    images = keras.Input((SIZE, SIZE, 3))
+    rows = [layers.GlobalAveragePooling2D()(tower(i)(images)) for i in range(2)]
+    both = layers.Concatenate()(rows) if method == "cam" else tower(3)(tower(4)(images)[..., :3])
+    if method == "grad_cam":
+        both = layers.GlobalAveragePooling2D()(both)
+    classifier = keras.Model(images, layers.Dense(3, kernel_initializer="random_normal")(both))
+    told = tl.explain(classifier, pixels(), method, target=1)
+    assert np.ptp(told.evidence, axis=(1, 2)).min() > 0
+
+
 def test_images_come_as_files_arrays_or_a_split(trained: Predictor, tmp_path: Path) -> None:
     images, labels, _ = scenes(6, 4)
     paths = []

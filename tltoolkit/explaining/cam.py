@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tltoolkit.explaining import evidence, found, graphs, parts
 from tltoolkit.explaining.found import Choose, Found
 from tltoolkit.explaining.parts import Part
+from tltoolkit.layers import graph
 from tltoolkit.model.network import Network
 
 
@@ -33,14 +33,14 @@ class Cam:
         by_block: bool,
     ) -> None:
         self.network = network
-        self.kernel, self.bias = dense.kernel.numpy(), dense.bias.numpy()
+        self.kernel, self.bias = (v.numpy().astype(np.float32) for v in (dense.kernel, dense.bias))
         self.read = read
         self.multi_label = multi_label
         self.by_block = by_block
         # Each map once, however many statistics are taken of it.
         maps = list({id(part.tensor): part.tensor for part in read}.values())
         self._places = {id(tensor): i for i, tensor in enumerate(maps)}
-        model = keras.Model(network.model.inputs, [network.output, *maps])
+        model = graph.part(network.model, network.model.input, [network.output, *maps])
         # Two graphs: which class is explained may be told by what the first one says.
         self._forward = graphs.traced(
             lambda images: model(graphs.as_input(network, images), training=False),
@@ -87,12 +87,10 @@ def _of_part(part: Part, tensor: Any, weights: Any) -> Any:
     channels = tensor.shape[-1]
     # In float32 whatever the blocks compute in, as our heads read them.
     x = tf.reshape(tf.cast(tensor, tf.float32), (-1, part.positions, channels))
-    if part.statistic == "each":
-        weights = (
-            tf.reshape(weights, (-1, part.positions, channels))
-            if not part.cells
-            else (_over_cells(part, weights, channels))
-        )
+    if part.cells:
+        weights = _over_cells(part, weights, channels)
+    elif part.statistic == "each":
+        weights = tf.reshape(weights, (-1, part.positions, channels))
     return evidence.OF[part.statistic](x, weights)
 
 

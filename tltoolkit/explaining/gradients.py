@@ -30,7 +30,9 @@ class GradCam:
         self.multi_label = multi_label
         self.by_block = by_block
         self.ends = dict(ends) if by_block else dict(list(ends.items())[-1:])
-        self._model = keras.Model(network.model.inputs, [network.output, *self.ends.values()])
+        self._model = graph.part(
+            network.model, network.model.input, [network.output, *self.ends.values()]
+        )
         pixels = graphs.images_of(network)
         self._forward = graphs.traced(
             lambda images: self._model(graphs.as_input(network, images), training=False)[0], pixels
