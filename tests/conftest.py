@@ -1,10 +1,36 @@
 """What test files share."""
 
 import functools
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+CHROMIUM = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--window-size=1200,900",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium without a window, driven by Selenium; a log of what pages complain of."""
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or chromedriver is None:
+        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for flag in (*CHROMIUM, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    service = webdriver.chrome.service.Service(chromedriver)
+    driver = webdriver.Chrome(options=options, service=service)
+    driver.set_script_timeout(120)  # axe takes seconds, on a busy machine more than the usual 30
+    yield driver
+    driver.quit()
 
 
 @pytest.fixture(scope="module")

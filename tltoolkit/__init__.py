@@ -26,6 +26,7 @@ _NAMES = {
     "artifacts.artifact": ["save"],
     "artifacts.evaluating": ["evaluate"],
     "artifacts.loading": ["load"],
+    "deploy.benchmark": ["benchmark"],
     "deploy.exporting": ["export"],
     "evaluation": ["Report"],
     "explaining.maps": ["explain"],

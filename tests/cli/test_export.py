@@ -112,3 +112,23 @@ def test_what_is_there_stays_and_strict_fails(
     text = said(["export", trained, tmp_path / "y.onnx", "--strict"], capsys, 1)
     assert "is not written: probabilities differ" in text
     assert not (tmp_path / "y.onnx").exists()
+
+
+def test_benchmark_reports_on_unseen_images_with_a_chart(
+    trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, report = tmp_path / "x.onnx", tmp_path / "report"
+    said(["export", trained, file], capsys)
+    words = ["benchmark", trained, file, "--data", photos, "--repeats", 1, "--report", report]
+    told = json.loads(said([*words, "--json"], capsys))
+    val = tl.data.from_directory(photos, val=0.3, seed=3).val
+    accuracy = tl.evaluate(tl.load(trained), val).accuracy
+    # The run kept no test images: those that it validated on are the least seen.
+    assert [row["accuracy"] for row in told["rows"]] == [accuracy, accuracy]
+    assert told["images"] == len(val)
+    page = (report / "report.html").read_text()
+    costs = json.loads(page.split('id="data">')[1].split("</script>")[0])["costs"]
+    assert [row["name"] for row in costs["rows"]] == ["run", "x.onnx"]
+    assert said(["benchmark", file, "--report", report], capsys, 2).startswith(
+        "tltoolkit: error: --report needs --data"
+    )

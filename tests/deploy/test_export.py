@@ -214,6 +214,18 @@ def test_onnx_and_openvino_read_the_metadata(make: Make) -> None:
     assert halved < 0.6 * whole
 
 
+def test_a_saved_model_has_the_signature_that_docs_tell(make: Make) -> None:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(make("saved_model")))
+    serve = loaded.signatures["serving_default"]
+    pixels = tf.TensorSpec((None, SIZE, SIZE, 3), tf.float32, name="pixels")
+    assert serve.structured_input_signature == ((), {"pixels": pixels})
+    assert {name: (one.dtype, one.shape[1]) for name, one in serve.structured_outputs.items()} == {
+        "output_0": (tf.float32, len(NAMES))
+    }
+
+
 def test_a_saved_model_has_its_card_among_its_assets(make: Make) -> None:
     card_of((make("saved_model") / "assets.extra" / "tltoolkit.json").read_text())
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,11 +18,6 @@ import pytest
 from tltoolkit.cli import main
 from tltoolkit.deploy.serving import listening
 
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--window-size=1000,900",
-)  # fmt: skip
 NARROW = {"width": 360, "height": 700, "deviceScaleFactor": 1, "mobile": True}
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice", "experimental")
 
@@ -163,25 +157,6 @@ def test_a_missing_extra(package: str, model: Path, capsys: Any, monkeypatch: An
 
 
 # The page
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or chromedriver is None:
-        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(
-        options=options, service=webdriver.chrome.service.Service(chromedriver)
-    )
-    driver.set_script_timeout(120)
-    yield driver
-    driver.quit()
 
 
 def asked(browser: Any, *paths: Path, by: str = "choose") -> list[Any]:

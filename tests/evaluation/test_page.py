@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shutil
 import time
 
 import numpy as np
@@ -18,11 +17,20 @@ RUN = {
     "stages": [{"name": "head", "epochs": 2}, {"name": "fine", "epochs": 1}],
     "history": {"loss": [1.0, 0.5, float("nan")], "val_loss": [1.1, 0.7, 0.6]},
 }
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--window-size=1200,900",
-)  # fmt: skip
+COSTS = {
+    "rows": [
+        {
+            "name": f"{HOSTILE}.{kind}", "format": kind, "quantize": quantize, "size": 13_900_000,
+            "start_s": 0.5 + i, "memory": 2e8, "accuracy": 0.9, "f1_macro": 0.8, "log_loss": 0.3,
+            "speeds": [
+                {"threads": t, "batch_size": b, "median_ms": 10.0 + i, "p95_ms": 12.0}
+                for t in (1, 0) for b in (1, 16)
+            ],
+        }
+        for i, (kind, quantize) in enumerate((("keras", None), ("onnx", None), ("litert", "int8")))
+    ],
+    "cores": 2, "images": 240,
+}  # fmt: skip
 NARROW = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
 
 
@@ -50,24 +58,6 @@ def report():
     return Report.from_predictions(y, prob, NAMES, names=names, image=image)
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or chromedriver is None:
-        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    service = webdriver.chrome.service.Service(chromedriver)
-    driver = webdriver.Chrome(options=options, service=service)
-    driver.set_script_timeout(120)  # axe takes seconds, on a busy machine more than the usual 30
-    yield driver
-    driver.quit()
-
-
 def go(browser, uri):
     from selenium.webdriver.support.wait import WebDriverWait
 
@@ -86,7 +76,7 @@ def visit(browser, report, directory):
 @pytest.fixture(scope="module")
 def saved(report, tmp_path_factory):
     directory = tmp_path_factory.mktemp("report")
-    return report.save(directory, page=True, title=f"Test {HOSTILE}", run=RUN)[1]
+    return report.save(directory, page=True, title=f"Test {HOSTILE}", run=RUN, benchmark=COSTS)[1]
 
 
 @pytest.fixture
@@ -427,7 +417,7 @@ def test_every_table_has_a_caption_and_every_row_a_header(page):
         "return [...document.querySelectorAll('table')].map((table) => [table.caption?.textContent,"
         "[...table.tBodies[0].rows].every((row) => row.cells[0].matches('th[scope=row]'))])"
     )
-    assert len(tables) == 7
+    assert len(tables) == 8
     assert all(caption and headed for caption, headed in tables)
     heading = page.find_element("css selector", "#class-table th:nth-child(2) button")
     heading.click()
@@ -454,7 +444,7 @@ def drawn_colours(page):
         "c.fillStyle = text; c.fillRect(0, 0, 1, 1);"
         "return [...c.getImageData(0, 0, 1, 1).data]; };"
         "const traces = [...document.querySelectorAll('.js-plotly-plot')].flatMap((p) => p.data);"
-        "return [traces.map((t) => [(t.mode === 'markers' ? t.marker : t.line).color,"
+        "return [traces.map((t) => [(t.mode?.includes('lines') ? t.line : t.marker).color,"
         " t.opacity ?? 1]).map(([c, o]) => [rgb(c), o]),"
         " rgb(getComputedStyle(document.body).backgroundColor)]"
     )
@@ -476,3 +466,24 @@ def test_the_slider_says_its_threshold_and_nothing_else(page):
         )
         == "off"
     )
+
+
+def test_costs_are_a_chart_and_a_table(page):
+    assert page.execute_script(
+        "return [...document.querySelectorAll('#costs-table tbody tr')].map("
+        "(row) => [...row.children].slice(1, 6).map((cell) => cell.textContent))"
+    ) == [
+        ["keras", "13.9", "0.50", "200", "10.0"],
+        ["onnx", "13.9", "1.50", "200", "11.0"],
+        ["litert int8", "13.9", "2.50", "200", "12.0"],
+    ]
+    # Two bars for each file: one thread and all.
+    bars = "return document.querySelectorAll('#costs-plot .bars .point').length"
+    assert page.execute_script(bars) == 6
+    assert "240 images" in text(page, "#costs-note")
+
+
+def test_a_report_without_costs_has_no_such_section(browser, report, tmp_path):
+    visit(browser, report, tmp_path)
+    assert browser.execute_script("return document.getElementById('costs').hidden")
+    assert "Costs" not in text(browser, "#nav")

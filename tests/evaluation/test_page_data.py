@@ -95,7 +95,7 @@ def test_maps_are_asked_for_by_the_rows_of_the_raw_report(tmp_path):
         asked.extend(rows)
         return np.zeros((len(rows), 4, 4))
 
-    data = page_data.page_data(answered, "t", None, maps)
+    data = page_data.page_data(answered, "t", None, maps=maps)
     assert data["maps"].keys() == data["images"].keys() != set()
     assert asked == [int(answered.answered[row]) for row in data["images"]]
     assert len(asked) < 60

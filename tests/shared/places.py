@@ -30,7 +30,7 @@ from tltoolkit.check import terms as checking
 from tltoolkit.data import terms as sources
 from tltoolkit.deploy.limits import Limits
 from tltoolkit.deploy.serving import listening
-from tltoolkit.deploy.terms import EXPORT, LIMITS, SERVE
+from tltoolkit.deploy.terms import BENCHMARK, EXPORT, LIMITS, SERVE
 from tltoolkit.evaluation import intervals, thresholds
 from tltoolkit.evaluation.compare import COMPARE
 from tltoolkit.explaining.terms import EXPLAIN
@@ -239,6 +239,9 @@ PLACES = {
     ),
     "export": Place(
         EXPORT, tl.export, lambda **k: tl.export(predictor(), "nowhere.tflite", **k)
+    ),
+    "benchmark": Place(
+        BENCHMARK, tl.benchmark, lambda **k: tl.benchmark(**{"classifiers": ["nowhere"], **k})
     ),
     "serving.listening": Place(SERVE, listening, lambda **k: listening("nowhere.onnx", **k)),
     "serving.Limits": Place(LIMITS, Limits, Limits),

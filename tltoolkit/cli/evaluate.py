@@ -69,7 +69,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     told = {**report.to_dict(), "images": told}
     print(json.dumps(told, indent=2) if args.json else report, file=out, flush=True)
     if args.report:
-        told_of_run = _told(Path(args.run_dir), chosen)
+        told_of_run = stored.told(Path(args.run_dir), chosen)
         report.save(args.report, run=told_of_run, maps=maps_of(chosen.split))
     return 0
 
@@ -94,20 +94,4 @@ def _labelled(args: argparse.Namespace, seen: "Seen | None") -> Any:
     # What is scored is chosen by content, not by splitting DIR again.
     args.val = args.test = 0.0
     how = stored.arguments(seen, stored.reader(Path(args.data)))
-    # All of DIR, as its folders train, val and test may be others than the run's.
-    splits = list(options.load_data(args, how).check().splits.values())
-    whole = splits[0]
-    for split in splits[1:]:
-        whole = whole.joined(split)
-    return whole
-
-
-def _told(run_dir: Path, chosen: Any) -> dict[str, Any] | None:
-    from tltoolkit.files import reading
-
-    path = run_dir / "run.json"
-    if not path.is_file():
-        return None
-    told = reading.parse_json(reading.read(path), path)
-    scored = ". ".join(filter(None, (str(chosen), chosen.caution)))
-    return {**told, "settings": {**told.get("settings", {}), "scored_on": scored}}
+    return stored.whole(options.load_data(args, how).check())

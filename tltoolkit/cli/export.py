@@ -4,15 +4,11 @@ What `tltoolkit predict` answers is the same for the file, which needs no Tensor
 """
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TextIO
 
 from tltoolkit.cli import options, outputs, stored
 from tltoolkit.deploy.terms import EXPORT
 from tltoolkit.files import reading
-
-if TYPE_CHECKING:
-    from tltoolkit.data.seen import Seen
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +39,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     tl = options.toolkit(args)
     predictor = tl.load(args.run_dir)
     seen = getattr(predictor.model, "tltoolkit_seen", None)
-    images = None if args.data is None else _read(Path(args.data), seen)
+    images = None if args.data is None else stored.images(args.data, seen)
     found = tl.export(
         predictor,
         args.path,
@@ -55,13 +51,3 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     )
     outputs.show(args, out, {"export": found.to_dict()}, found)
     return 0
-
-
-def _read(path: Path, seen: "Seen | None") -> Any:
-    from tltoolkit import data
-
-    kind = stored.reader(path)
-    how = stored.arguments(seen, kind)
-    if kind == "from_table":
-        how = {"split": data.table.said_split(path), **how}
-    return getattr(data, kind)(path, **how).check()

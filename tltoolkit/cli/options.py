@@ -165,6 +165,18 @@ def needs_tensorflow(path: str) -> bool:
     return opening.format_of(reading.local(path)) in (None, "saved_model")
 
 
+@contextlib.contextmanager
+def _needed() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        # As where requirements-predict.txt was installed alone.
+        raise ImportError(
+            f"this needs TensorFlow and Keras, and {error.name} is not installed: only exported "
+            "files do without, see `tltoolkit export`"
+        ) from error
+
+
 def toolkit(args: argparse.Namespace, needed: bool = True) -> Any:
     """tltoolkit, with TensorFlow loaded where it is `needed`; the latter greets with `-v` only."""
     if not needed:
@@ -175,7 +187,7 @@ def toolkit(args: argparse.Namespace, needed: bool = True) -> Any:
         # Only by default: who has set a level wants that one.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         # The level is not yet heeded by what C++ code logs while it is loaded.
-        with _without_stderr():
+        with _without_stderr(), _needed():
             import tensorflow  # noqa: F401
     import tltoolkit
 

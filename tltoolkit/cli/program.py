@@ -15,6 +15,7 @@ from tltoolkit import __version__
 from tltoolkit.cli import (
     audit,
     backbones,
+    benchmark,
     capacity,
     evaluate,
     export,
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Any] = {
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "benchmark": benchmark,
     "serve": serve,
     "audit": audit,
     "lr-find": lr_find,

@@ -26,3 +26,35 @@ def arguments(seen: "Seen | None", kind: str) -> dict[str, Any]:
     known = set(inspect.signature(getattr(data, kind)).parameters) - {"class_names", "split"}
     # Policies last: they are noted with every run, the origin only where it is known.
     return {k: v for k, v in seen.origin["settings"].items() if k in known} | policies
+
+
+def images(path: str, seen: "Seen | None") -> Any:
+    """The `ImageData` of a folder or a table, read and split as a run read and split its own."""
+    from tltoolkit import data
+
+    place = Path(path)
+    kind = reader(place)
+    how = arguments(seen, kind)
+    if kind == "from_table":
+        how = {"split": data.table.said_split(place), **how}
+    return getattr(data, kind)(place, **how).check()
+
+
+def whole(data: Any) -> Any:
+    """All splits of an `ImageData` as one, since they may be others than those of a run."""
+    first, *others = data.splits.values()
+    for split in others:
+        first = first.joined(split)
+    return first
+
+
+def told(run_dir: Path, chosen: Any) -> dict[str, Any] | None:
+    """What a page shows of a run, with what was scored; None for a classifier without one."""
+    from tltoolkit.files import reading
+
+    path = run_dir / "run.json"
+    if not path.is_file():
+        return None
+    told = reading.parse_json(reading.read(path), path)
+    scored = ". ".join(filter(None, (str(chosen), chosen.caution)))
+    return {**told, "settings": {**told.get("settings", {}), "scored_on": scored}}

@@ -22,7 +22,6 @@ from tltoolkit.evaluation import Decision
 from tltoolkit.files import reading, writing
 from tltoolkit.model import outputs
 from tltoolkit.runs.record import Run
-from tltoolkit.runtimes import opening
 from tltoolkit.runtimes.card import Card
 
 # Ranges of activations are those seen: of fewer images they are a matter of chance, of more than
@@ -104,7 +103,7 @@ def export(
             path=target,
             format=kind,
             quantize=quantize,
-            size=_size(made),
+            size=targets.size_of(made),
             advice=checking.advice(quantize, figures),
             **figures,
         )
@@ -187,8 +186,3 @@ def _card(predictor: Predictor, engine: KerasEngine, quantize: str | None) -> Ca
         output_prior=known.output_prior if known else None,
         quantize=quantize,
     )
-
-
-def _size(made: Path) -> int:
-    files = made.rglob("*") if made.is_dir() else (made, made.with_suffix(opening.BIN))
-    return sum(file.stat().st_size for file in files if file.is_file())

@@ -43,6 +43,16 @@ def beside(target: Path) -> Path:
     return target.with_name(target.name + BESIDE)
 
 
+def size_of(exported: Path) -> int:
+    """Bytes of all files of an export."""
+    if exported.is_dir():
+        files = [file for file in exported.rglob("*") if file.is_file()]
+    else:
+        weights = exported.with_suffix(opening.BIN)
+        files = [exported, weights] if opening.format_of(exported) == "openvino" else [exported]
+    return sum(file.stat().st_size for file in files)
+
+
 def _format(target: Path, format: str | None) -> str:
     found = next((f for f, s in opening.SUFFIXES.items() if s and s == target.suffix), None)
     kind = format or found or "litert"

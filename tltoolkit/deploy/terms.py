@@ -1,6 +1,8 @@
 """What the arguments of exporting and serving may be; loads nothing."""
 
-from tltoolkit._checks import FLAG, Instance, Integer, Number, OneOf, Table
+from pathlib import Path
+
+from tltoolkit._checks import FLAG, Instance, Integer, Number, OneOf, Row, Table
 
 # Format -> what can be done to its numbers.
 FORMATS: dict[str, tuple[str | None, ...]] = {
@@ -13,6 +15,10 @@ EXPORT: Table = {
     "format": OneOf(*FORMATS, None),
     "quantize": OneOf("float16", "int8", None),
     "strict": FLAG,
+}
+BENCHMARK: Table = {
+    "classifiers": Row(Instance((str, Path), "a path"), "a row of paths"),
+    "repeats": Integer(1),
 }
 HOST, PORT = "127.0.0.1", 8000
 SERVE: Table = {

@@ -282,6 +282,33 @@ function drawWorst() {
   at("gallery").append(data.worst.length ? gallery(data.worst) : element("p", {}, "No errors."));
 }
 
+function drawCosts() {
+  if (!data.costs) return;
+  const rows = data.costs.rows, kind = (row) => row.format + (row.quantize ? " " + row.quantize : "");
+  const speed = (row, threads, size) => row.speeds.find((one) => one.threads === threads && one.batch_size === size);
+  const sizes = [...new Set(rows[0].speeds.map((one) => one.batch_size))];
+  const bars = (threads, name, shade) => ({ type: "bar", orientation: "h", name, marker: { color: colour(shade) },
+    y: rows.map((row) => plain(row.name)), x: rows.map((row) => speed(row, threads, 1).median_ms),
+    hovertemplate: "%{x:.1f} ms<extra>" + name + "</extra>" });
+  at("costs-plot").style.height = `${130 + 50 * rows.length}px`; // so that bars of many files stay apart
+  plot("costs-plot", () => [[bars(1, "one thread", "accent"), bars(0, "all threads", "series2")], {
+    ...layout("One image", "Milliseconds", "", { y: { automargin: true, autorange: "reversed", title: {} }, x: { rangemode: "tozero" } }),
+    barmode: "group", showlegend: true, legend: { orientation: "h", x: 1, xanchor: "right", y: 1.02, yanchor: "bottom" } }]);
+  const times = [1, 0].flatMap((threads) => sizes.map((size) => [`ms: ${threads ? "1 thread" : "all"}, ${size}`,
+    (i) => speed(rows[i], threads, size).median_ms, (value) => figure(value, 1), null,
+    (i) => `95 % stay below ${figure(speed(rows[i], threads, size).p95_ms, 1)} ms`]));
+  const scores = data.costs.images ? [["Accuracy", "accuracy"], ["Macro F1", "f1_macro"], ["Log loss", "log_loss"]] : [];
+  at("costs-table").append(scrolling("Costs", sortableTable("Costs", [
+    ["File", (i) => rows[i].name, (value) => value, "text name"], ["Format", (i) => kind(rows[i]), (value) => value, "text"],
+    ["MB", (i) => rows[i].size / 1e6, (value) => figure(value, 1)], ["Start, s", (i) => rows[i].start_s, (value) => figure(value, 2)],
+    ["MB held", (i) => rows[i].memory / 1e6, (value) => figure(value, 0)], ...times,
+    ...scores.map(([name, key]) => [name, (i) => rows[i][key], (value) => figure(value, 4)]),
+  ], rows.length)));
+  at("costs-note").textContent = `Milliseconds an image without decoding, median of the passes, by threads and images at once, `
+    + `on ${data.costs.cores} cores; the start is that of a whole process until its first answer.`
+    + (data.costs.images ? ` Scores are of the same ${whole(data.costs.images)} images.` : "");
+}
+
 const asText = (value) => (value === null ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value));
 
 function drawRun() {
@@ -308,7 +335,8 @@ function drawRun() {
 }
 
 at("run").hidden = !data.run;
-[drawSummary, drawClasses, drawOperating, drawGrid, drawConfidence, drawWorst, drawSwitches, drawRun].forEach((draw) => draw());
+at("costs").hidden = !data.costs;
+[drawSummary, drawClasses, drawOperating, drawGrid, drawConfidence, drawWorst, drawSwitches, drawCosts, drawRun].forEach((draw) => draw());
 const redraw = () => plots.forEach((draw) => draw());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 // Paper is white and narrow: print in the light colours at its size, whatever the screen shows.

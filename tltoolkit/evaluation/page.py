@@ -56,6 +56,7 @@ def save_page(
     directory: Path,
     title: str,
     run: Mapping[str, Any] | None,
+    costs: Mapping[str, Any] | None = None,
     maps: Maps | None = None,
 ) -> Path:
     """Write report.html; a file of that name that is no report page is refused."""
@@ -67,7 +68,7 @@ def save_page(
         "title": html.escape(title),
         "style": asset("page.css"),
         "plotly": get_plotlyjs(),
-        "data": json_for_script(page_data(report, title, run, maps)),
+        "data": json_for_script(page_data(report, title, run, costs, maps)),
         "script": asset("page.js"),
     }
     page = fill(asset("page.html"), parts)

@@ -28,7 +28,11 @@ HEADLINE = ("accuracy", "f1_macro", "roc_auc_macro", "ece")
 
 
 def page_data(
-    report: Results, title: str, run: Mapping[str, Any] | None, maps: Maps | None = None
+    report: Results,
+    title: str,
+    run: Mapping[str, Any] | None,
+    costs: Mapping[str, Any] | None = None,
+    maps: Maps | None = None,
 ) -> dict[str, Any]:
     """Everything the page needs, without images if the report has none."""
     grid, cells = _grid(report)
@@ -62,6 +66,7 @@ def page_data(
         "reliability": _reliability(report),
         "coverage": _coverage(report),
         "run": plain(dict(run)) if run is not None else None,
+        "costs": plain(dict(costs)) if costs is not None else None,
     }
 
 

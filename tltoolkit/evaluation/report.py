@@ -173,6 +173,7 @@ class Report(Results):
         title: str = "Evaluation",
         run: Mapping[str, Any] | None = None,
         page: bool | None = None,
+        benchmark: Mapping[str, Any] | None = None,
         maps: Maps | None = None,
     ) -> tuple[Path, ...]:
         """Write report.json and report.html into `directory`, made if missing.
@@ -184,6 +185,7 @@ class Report(Results):
                 "history" (name -> one value per epoch), each optional.
             page: whether to write report.html; None does where plotly is installed. It draws
                 every class: with a million rows and a thousand classes that takes minutes.
+            benchmark: costs to show as a chart and a table: `tl.benchmark(...).to_dict()`.
             maps: a function rows -> (n, H, W) float maps of 0..1, of the images that the page
                 shows, which a switch there lays over them; the rows are those of `raw` where
                 there is one. With `tl.explain` and the `split` that was evaluated:
@@ -208,7 +210,7 @@ class Report(Results):
         # First, and whole if somebody loses patience with the page.
         written = [save_json(self, target)]
         if has_page(page):
-            written.append(save_page(self, target, title, run, maps))
+            written.append(save_page(self, target, title, run, benchmark, maps))
         return tuple(written)
 
     def __repr__(self) -> str:
