@@ -35,7 +35,7 @@ from PIL import Image
 
 import tltoolkit as tl
 from tltoolkit.artifacts.inference import versions_of
-from tltoolkit.artifacts.predictor import seen
+from tltoolkit.artifacts.seeing import seen
 
 BATCH = 16
 KINDS = 20  # different images: enough that no answer is right by chance

@@ -29,6 +29,7 @@ _NAMES = {
     "deploy.benchmark": ["benchmark"],
     "deploy.exporting": ["export"],
     "evaluation": ["Report"],
+    "explaining.maps": ["explain"],
     "imbalance": ["Imbalance"],
     "model": ["surgery"],
     "model.classifier": ["blocks", "build_classifier", "freeze", "preparation_of"],

@@ -263,6 +263,56 @@ def test_paper_gets_light_colours_and_plots_that_fit(page):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
+def maps(rows):
+    """Bright to the right, the brighter the higher the number of the row."""
+    ramp = np.linspace(0, 1, 20) * np.ones((25, 1))
+    return np.stack([ramp * (row % 4 + 1) / 4 for row in rows])
+
+
+def shown_maps(browser):
+    """Which overlays are seen, and whether each lies exactly on its picture."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll('.map')].map((map) => { const a ="
+        "map.getBoundingClientRect(), b = map.previousSibling.getBoundingClientRect();"
+        "return [Number(map.closest('figure').dataset.row), map.src, map.naturalWidth > 0 &&"
+        "a.width > 50 && ['x', 'y', 'width', 'height'].every((k) => Math.abs(a[k] - b[k]) < 1)] })"
+    )
+
+
+def test_a_switch_lays_maps_over_the_images(browser, report, tmp_path):
+    from PIL import Image
+    from selenium.webdriver.common.keys import Keys
+
+    plain = report.save(tmp_path / "plain", page=True)[1].stat().st_size
+    path = report.save(tmp_path / "maps", maps=maps)[1]
+    rows = len(report.labels)
+    assert path.stat().st_size < plain + 1000 * rows
+    go(browser, path.as_uri())
+    assert not any(seen for *_, seen in shown_maps(browser))
+    switches = browser.find_elements("css selector", ".maps-switch input")
+    assert len(switches) == 2
+    switches[1].send_keys(Keys.SPACE)
+    assert [one.is_selected() for one in switches] == [True, True]
+    browser.find_element("css selector", "[data-cell='2,2']").click()
+    seen = shown_maps(browser)
+    assert len(seen) > 24
+    assert all(there for *_, there in seen)
+    for row, source, _ in seen[:6]:
+        image = Image.open(io.BytesIO(base64.b64decode(source.split(",")[1])))
+        assert image.size == (20, 25)
+        cover = np.asarray(image.convert("RGBA"))[..., 3] / 255 / 0.7
+        np.testing.assert_allclose(cover, maps([row])[0], atol=1 / 30 + 1 / 255)
+    assert violations(browser) == []
+    switches[0].send_keys(Keys.SPACE)
+    assert not any(seen for *_, seen in shown_maps(browser))
+    assert browser.get_log("browser") == []
+
+
+def test_without_maps_there_is_no_switch(page):
+    switches = page.find_elements("css selector", ".maps-switch")
+    assert [one.is_displayed() for one in switches] == [False, False]
+
+
 def test_a_class_without_images_has_no_figures(browser, tmp_path):
     absent = Report.from_predictions([0, 0], [[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]])
     visit(browser, absent, tmp_path)

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from tltoolkit.evaluation import Report, page_data
+from tltoolkit.evaluation import Abstention, Decision, Report, page_data
 from tltoolkit.evaluation.page import fill, json_for_script
 from tltoolkit.evaluation.thumbnails import MOST_BYTES, data_uri, embed
 
@@ -79,3 +79,44 @@ def test_every_listed_row_is_described(report):
     assert set(data["listed"]) == rows
     assert set(data["images"]) == rows
     assert f"Thumbnails of {len(rows)} of 300" in data["thumbnailNote"]
+
+
+def test_maps_are_asked_for_by_the_rows_of_the_raw_report(tmp_path):
+    """Those of the images in the page, of which a decision left some unanswered."""
+    rng = np.random.default_rng(0)
+    prob = rng.dirichlet(np.ones(3), 60)
+    raw = Report.from_predictions(rng.integers(0, 3, 60), prob, image=image)
+    answered = raw.decide(
+        Decision(abstention=Abstention(threshold=0.6, coverage=0.5, accuracy=0.5))
+    )
+    asked = []
+
+    def maps(rows):
+        asked.extend(rows)
+        return np.zeros((len(rows), 4, 4))
+
+    data = page_data.page_data(answered, "t", None, maps=maps)
+    assert data["maps"].keys() == data["images"].keys() != set()
+    assert asked == [int(answered.answered[row]) for row in data["images"]]
+    assert len(asked) < 60
+
+
+@pytest.mark.parametrize(
+    "made",
+    [np.zeros((3, 4, 4)), np.zeros(3), np.full((240, 4, 4), 2.0), np.full((240, 4, 4), np.nan)],
+    ids=["too few", "no maps", "above 1", "NaN"],
+)
+def test_maps_of_another_kind_are_refused(report, made, tmp_path):
+    def maps(rows):
+        return made[: len(rows)]
+
+    with pytest.raises(ValueError, match="`maps` must be a function that gives"):
+        report.save(tmp_path, maps=maps)
+
+
+def test_maps_need_images_and_a_page_to_lie_on(report, tmp_path):
+    bare = Report.from_predictions([0, 1], np.eye(2))
+    for one, page in ((bare, None), (report, False)):
+        with pytest.raises(ValueError, match="`maps` must be left out without a page and images"):
+            one.save(tmp_path / "r", maps=lambda rows: np.zeros((len(rows), 4, 4)), page=page)
+    assert not (tmp_path / "r").exists()

@@ -40,6 +40,13 @@ def test_pyramid_is_the_means_of_its_cells() -> None:
     np.testing.assert_allclose(pooled("pyramid", (8, 8, 2)), np.hstack(cells), atol=1e-6)
 
 
+def test_a_pyramid_works_in_a_graph_too() -> None:
+    model = build(Head(pooling="pyramid"), (7, 7, 2))
+    np.testing.assert_allclose(
+        model.predict(features((7, 7, 2)), verbose=0), model(features((7, 7, 2))), atol=1e-6
+    )
+
+
 def test_pyramid_has_no_cells_finer_than_the_map() -> None:
     assert pooled("pyramid", (3, 3, 2)).shape == (4, 2 * (1 + 4))
     assert pooled("pyramid", (1, 1, 2)).shape == (4, 2)

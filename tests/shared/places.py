@@ -33,6 +33,7 @@ from tltoolkit.deploy.serving import listening
 from tltoolkit.deploy.terms import BENCHMARK, EXPORT, LIMITS, SERVE
 from tltoolkit.evaluation import intervals, thresholds
 from tltoolkit.evaluation.compare import COMPARE
+from tltoolkit.explaining.terms import EXPLAIN
 from tltoolkit.imbalance import terms as balancing
 from tltoolkit.losses import counts, cross_entropy, focal
 from tltoolkit.model.classifier import Settings
@@ -232,6 +233,9 @@ PLACES = {
         {**within(STREAM, tl.evaluate), "from_logits": FROM_LOGITS},
         tl.evaluate,
         lambda **k: tl.evaluate(network(), images().train, **k),
+    ),
+    "explain": Place(
+        EXPLAIN, tl.explain, lambda **k: tl.explain(network(), PIXELS, **k)
     ),
     "export": Place(
         EXPORT, tl.export, lambda **k: tl.export(predictor(), "nowhere.tflite", **k)

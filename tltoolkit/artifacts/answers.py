@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tltoolkit.artifacts.predictor import Answer, BadImage
+from tltoolkit.artifacts.predictor import Answer
+from tltoolkit.artifacts.seeing import BadImage
 from tltoolkit.data.decoding import printable
 
 FORMAT = "tltoolkit.predict/1"

@@ -1,31 +1,20 @@
 """Asking a trained classifier about image files and arrays."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 
 from tltoolkit import _checks
 from tltoolkit.artifacts.engine import Engine
 from tltoolkit.artifacts.inference import versions_of
 from tltoolkit.artifacts.priors import Prior, shifted
+from tltoolkit.artifacts.seeing import BadImage, Image, check_several, decoded, good, seen
 from tltoolkit.artifacts.terms import STREAM
-from tltoolkit.augment import threads
-from tltoolkit.data import ImageError, decode
-from tltoolkit.data.decoding import MAX_PIXELS, from_pillow
 from tltoolkit.evaluation import Decision
 from tltoolkit.runtimes.exported import Exported
-
-Image = str | Path | bytes | PIL.Image.Image | np.ndarray
-# Batches being decoded beyond the one in the model: enough for a slow file, little to hold.
-AHEAD = 2
 
 Decide = Callable[[np.ndarray], Any]
 
@@ -47,19 +36,6 @@ class Prediction:
     probability: float
     probabilities: dict[str, float]
     abstained: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class BadImage:
-    """In the place of a prediction: an image that could not be read.
-
-    Attributes:
-        name: Its path, or its place in the images, such as `images[3]`.
-        reason: Why it could not be read.
-    """
-
-    name: str
-    reason: str
 
 
 Answer = Prediction | BadImage
@@ -130,10 +106,7 @@ class Predictor:
         Raises:
             ValueError: A file that cannot be read, named; an array of another type or shape.
         """
-        if _is_one(images) or not hasattr(images, "__getitem__"):
-            rule = "a sequence of paths, arrays or other images; of one image, [image]"
-            how = f"{rule} (`stream` takes what has no random access)"
-            raise _checks.fail("images", how, images)
+        check_several(images, " (`stream` takes what has no random access)")
         said = self.stream(
             images,
             min_confidence=min_confidence,
@@ -142,7 +115,7 @@ class Predictor:
             views=views,
             prior=prior,
         )
-        return [_good(answer) for answer in said]
+        return [good(answer) for answer in said]
 
     def stream(
         self,
@@ -180,7 +153,7 @@ class Predictor:
         if prior is not None:
             decide = shifted(self.decision, engine.settings, prior).decide
         # Versions are made in the threads too, beside decoding.
-        batches = _decoded(images, lambda image, i: seen(image, i, makers), batch_size)
+        batches = decoded(images, lambda image, i: seen(image, i, makers), batch_size)
         # Not by `yield` here: wrong arguments shall be found at the call, not at the first answer.
         return (
             answer
@@ -227,64 +200,3 @@ class Predictor:
         if self.decision.multi_label:
             return tuple(n for n, given in zip(self.class_names, label, strict=True) if given)
         return self.class_names[label]
-
-
-def _good(answer: Answer) -> Prediction:
-    if isinstance(answer, BadImage):
-        raise ImageError(answer.name, answer.reason)
-    return answer
-
-
-def _decoded(
-    images: Iterable[Image],
-    see: Callable[[Image, int], np.ndarray | BadImage],
-    batch_size: int,
-) -> Iterator[list[np.ndarray | BadImage]]:
-    """Batches of what `see` makes of each image and its number, made ahead on all cores."""
-    numbered = enumerate(images)
-    waiting: deque[list[Future[np.ndarray | BadImage]]] = deque()
-    with threads.pool(threads.cores()) as pool:
-        while True:
-            # Only a batch at a time is asked for: `images` may be endless.
-            begun = [pool.submit(see, image, i) for i, image in islice(numbered, batch_size)]
-            if begun:
-                waiting.append(begun)
-            if not waiting:
-                return
-            if not begun or len(waiting) > AHEAD:
-                yield [work.result() for work in waiting.popleft()]
-
-
-def _is_one(images: Any) -> bool:
-    """Whether this is one image where several are wanted: its rows would be taken for images."""
-    if isinstance(images, np.ndarray):
-        # A stack of grey images hardly is as narrow as colours are many.
-        return images.ndim < 3 or (images.ndim == 3 and images.shape[-1] in (1, 3, 4))
-    return isinstance(images, (str, Path, bytes, PIL.Image.Image))
-
-
-def _pixels(image: Image, name: str, side: int) -> np.ndarray:
-    """An image of any kind as an array (H, W, 3)."""
-    # Files as those of a split are decoded for training and evaluation.
-    if isinstance(image, bytes):
-        return decode(image, name=name, side=side)
-    if isinstance(image, (str, Path)):
-        return decode(image, side=side)
-    if isinstance(image, PIL.Image.Image):
-        return from_pillow(image, name, MAX_PIXELS)
-    if getattr(image, "ndim", 0) == 2 or getattr(image, "shape", ())[2:] == (1,):
-        # Three equal channels: models and pipelines here take RGB.
-        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-    return image
-
-
-def seen(image: Image, i: int, makers: Sequence[Any]) -> np.ndarray | BadImage:
-    """The versions (V, S, S, 3) of an image, one by each of `makers`, or why there are none."""
-    try:
-        pixels = _pixels(image, f"images[{i}]", makers[0].image_size)
-        return np.stack([make(pixels, view, i) for view, make in enumerate(makers)])
-    except ImageError as error:
-        return BadImage(name=error.path, reason=error.reason)
-    except ValueError as error:  # an array of another form, or a path with a NUL
-        name = repr(image) if isinstance(image, (str, Path)) else f"images[{i}]"
-        return BadImage(name=name, reason=str(error))

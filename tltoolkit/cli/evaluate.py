@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tltoolkit.artifacts.terms import STREAM
-from tltoolkit.cli import options, outputs, stored
+from tltoolkit.cli import maps, options, outputs, stored
 
 if TYPE_CHECKING:
     from tltoolkit.data.seen import Seen
@@ -35,6 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "train images; or all images in DIR",
     )
     parser.add_argument("--report", metavar="OUT", help="write report.json and report.html there")
+    maps.add_to_report(parser)
     per_pass = options.allowing(STREAM["batch_size"], "images per forward pass", default=32)
     parser.add_argument("--batch-size", **per_pass)
 
@@ -42,13 +43,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print the report, and write it if asked."""
     # Before TensorFlow is loaded, which takes seconds.
-    outputs.check_report("--report", args.report)
+    outputs.check_report("--report", args.report, page=True if args.method else None)
+    if args.method and not args.report:
+        raise ValueError("--explain says nothing without --report")
     tl = options.toolkit(args, options.needs_tensorflow(args.run_dir))
     # After `toolkit`, which silences what TensorFlow says when it is loaded.
     from tltoolkit.data import held_out
 
     # The run first: what it saw decides how DIR is read.
     predictor = tl.load(args.run_dir)
+    maps_of = maps.of_rows(predictor, args.method, args.batch_size)
     # An exported file does not say it.
     seen = getattr(predictor.model, "tltoolkit_seen", None)
     held_out.check_known(seen, args.split, args.run_dir)
@@ -65,7 +69,8 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     told = {**report.to_dict(), "images": told}
     print(json.dumps(told, indent=2) if args.json else report, file=out, flush=True)
     if args.report:
-        report.save(args.report, run=stored.told(Path(args.run_dir), chosen))
+        told_of_run = stored.told(Path(args.run_dir), chosen)
+        report.save(args.report, run=told_of_run, maps=maps_of(chosen.split))
     return 0
 
 

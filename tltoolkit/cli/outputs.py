@@ -75,13 +75,27 @@ def check_file(flag: str, path: str | None) -> None:
         writing.free(target)
 
 
-def check_report(flag: str, path: str | None) -> None:
-    """See that a report can be written, if one is wanted."""
+def check_report(flag: str, path: str | None, page: bool | None = None) -> None:
+    """See that a report can be written, if one is wanted; `page` as in `Report.save`."""
     if path is not None:
         from tltoolkit.evaluation.page import check_directory
 
         with _named(flag):
-            check_directory(path, None)
+            check_directory(path, page)
+
+
+def check_folder(flag: str, path: str | None) -> None:
+    """See that files can be written into a new or empty folder, if one is wanted."""
+    if path is not None:
+        with _named(flag):
+            claiming.check(reading.local(path), resume=False)
+
+
+def made_folder(path: str) -> Path:
+    """The folder that was checked, made if it is missing."""
+    folder = reading.local(path)
+    writing.made(folder)
+    return folder
 
 
 def check_run(path: str, resume: bool | str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from tltoolkit._checks import OneOf
 from tltoolkit.artifacts.terms import STREAM
 from tltoolkit.augment.terms import PRESETS
-from tltoolkit.cli import options, outputs
+from tltoolkit.cli import maps, options, outputs
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -42,11 +42,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         add(f"--{name.replace('_', '-')}", **options.allowing(STREAM[name], what, default=default))
     presets = OneOf(*PRESETS)
     add("--augment", **options.allowing(presets, "preset of those versions", default="light"))
+    maps.add(parser)
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
     """Print a row for each image, as soon as it is known."""
     outputs.check_file("--output", args.output)
+    maps.check(args)
     skipped: Counter[str] = Counter()
     # All names before the model is loaded: a misspelt one is told at once.
     found = listed(args.images, skipped)
@@ -64,15 +66,19 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         pipeline=tl.augment.preset(args.augment, size) if args.views != 1 else None,
         views=args.views,
     )
+    overlays = maps.drawn(args, predictor, [path for path, _ in found])
     bad = 0
     with _file(args.output, out) as file:
-        write = rows.writer(file, predictor.class_names, args.json, args.probabilities)
-        for (path, named), answer in zip(found, _shown(answers, len(found)), strict=True):
+        write = rows.writer(
+            file, predictor.class_names, args.json, args.probabilities, args.explain is not None
+        )
+        shown = _shown(answers, len(found))
+        for (path, named), answer, overlay in zip(found, shown, overlays, strict=True):
             # What was named itself is an image to whoever named it, and gets a row.
             if not named and rows.is_bad(answer) and not _like_image(path):
                 skipped["no image"] += 1
                 continue
-            bad += write(path, answer)
+            bad += write(path, answer, overlay)
             # For whoever follows the output, and for what there is after a crash.
             file.flush()
     return _summary(bad, len(found) - skipped["no image"], skipped)

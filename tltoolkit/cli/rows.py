@@ -3,10 +3,12 @@
 import csv
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TextIO
 
 from tltoolkit.artifacts import answers
-from tltoolkit.artifacts.predictor import Answer, BadImage
+from tltoolkit.artifacts.predictor import Answer
+from tltoolkit.artifacts.seeing import BadImage
 from tltoolkit.data.decoding import printable
 
 COLUMNS = ("image", "label", "probability", "abstained", "error")
@@ -14,28 +16,38 @@ COLUMNS = ("image", "label", "probability", "abstained", "error")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+Write = Callable[[str, Answer, Path | None], bool]
+
+
 def writer(
-    file: TextIO, class_names: Sequence[str], as_json: bool, probabilities: bool
-) -> Callable[[str, Answer], bool]:
-    """A function that writes the row of a path and its answer, and tells whether it was bad."""
+    file: TextIO, class_names: Sequence[str], as_json: bool, probabilities: bool, maps: bool
+) -> Write:
+    """A function that writes the row of a path, its answer and the file of its map.
+
+    It tells whether the answer was bad.
+    """
     if as_json:
-        return lambda path, answer: _json_row(file, path, answer)
+        return lambda path, answer, overlay: _json_row(file, path, answer, overlay)
     # By default "\r\n", of which line tools on Unix count the first to the last cell.
     table = csv.writer(file, lineterminator="\n")
     shown = tuple(class_names) if probabilities else ()
-    table.writerow([*COLUMNS, *(_cell(f"probability of {name}") for name in shown)])
+    names = [_cell(f"probability of {name}") for name in shown]
+    table.writerow([*COLUMNS, *["map"] * maps, *names])
 
-    def write(path: str, answer: Answer) -> bool:
+    def write(path: str, answer: Answer, overlay: Path | None) -> bool:
         # A name that is not valid text cannot be written as it is.
         image = _cell(printable(path))
+        file_of_map = [_cell(printable(str(overlay))) if overlay else ""] * maps
         if isinstance(answer, BadImage):
-            table.writerow([image, "", "", "", _cell(answer.reason), *[""] * len(shown)])
+            blank = [""] * len(shown)
+            table.writerow([image, "", "", "", _cell(answer.reason), *file_of_map, *blank])
             return True
         values = [f"{answer.probabilities[name]:.6g}" for name in shown]
         label = answer.label if isinstance(answer.label, str) else "|".join(answer.label)
         # The six digits that float32 holds for certain.
         sure = f"{answer.probability:.6g}"
-        table.writerow([image, _cell(label), sure, int(answer.abstained), "", *values])
+        abstained = int(answer.abstained)
+        table.writerow([image, _cell(label), sure, abstained, "", *file_of_map, *values])
         return False
 
     return write
@@ -46,9 +58,10 @@ def is_bad(answer: Answer) -> bool:
     return isinstance(answer, BadImage)
 
 
-def _json_row(file: TextIO, path: str, answer: Answer) -> bool:
+def _json_row(file: TextIO, path: str, answer: Answer, overlay: Path | None) -> bool:
+    row = answers.plain(path, answer) | ({"map": printable(str(overlay))} if overlay else {})
     # ASCII, so that any encoding of standard output can take it.
-    file.write(json.dumps(answers.plain(path, answer), ensure_ascii=True) + "\n")
+    file.write(json.dumps(row, ensure_ascii=True) + "\n")
     return is_bad(answer)
 
 

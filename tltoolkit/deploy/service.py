@@ -15,7 +15,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from tltoolkit import __version__
 from tltoolkit.artifacts.answers import plain
 from tltoolkit.artifacts.inference import versions_of
-from tltoolkit.artifacts.predictor import Answer, BadImage, Prediction, Predictor, seen
+from tltoolkit.artifacts.predictor import Answer, Prediction, Predictor
+from tltoolkit.artifacts.seeing import BadImage, seen
 from tltoolkit.augment import threads
 from tltoolkit.deploy import front, uploads
 from tltoolkit.deploy.batching import Batcher

@@ -175,10 +175,23 @@ function picture(row) {
   const [name, truth, given, probability] = data.listed[row], source = data.images[row];
   const label = `${name}: is ${truth}, taken for ${given}`;
   return element("figure", { "data-row": row },
-    source ? element("img", { src: source, alt: label, title: name }) : null,
+    source ? element("div", { class: "picture" }, element("img", { src: source, alt: label, title: name }),
+      data.maps[row] ? element("img", { class: "map", src: data.maps[row], alt: "" }) : null) : null,
     element("figcaption", {}, element("span", {}, truth), " → ",
       element("span", { class: truth === given ? "" : "given" }, given), ` ${percent(probability)}`,
       element("br"), element("span", { class: "file" }, name)));
+}
+
+// The same switch stands above each gallery, and all of them turn together.
+function drawSwitches() {
+  const switches = [...document.querySelectorAll(".maps-switch")];
+  for (const label of switches) {
+    label.hidden = !Object.keys(data.maps).length;
+    label.firstElementChild.addEventListener("change", (event) => {
+      document.body.classList.toggle("with-maps", event.target.checked);
+      switches.forEach((other) => { other.firstElementChild.checked = event.target.checked; });
+    });
+  }
 }
 
 const gallery = (rows) => element("div", { class: "images" }, ...rows.map(picture));
@@ -323,7 +336,7 @@ function drawRun() {
 
 at("run").hidden = !data.run;
 at("costs").hidden = !data.costs;
-[drawSummary, drawClasses, drawOperating, drawGrid, drawConfidence, drawWorst, drawCosts, drawRun].forEach((draw) => draw());
+[drawSummary, drawClasses, drawOperating, drawGrid, drawConfidence, drawWorst, drawSwitches, drawCosts, drawRun].forEach((draw) => draw());
 const redraw = () => plots.forEach((draw) => draw());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 // Paper is white and narrow: print in the light colours at its size, whatever the screen shows.

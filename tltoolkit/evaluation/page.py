@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tltoolkit import _checks
-from tltoolkit.evaluation.page_data import page_data
+from tltoolkit.evaluation.page_data import Maps, page_data
 from tltoolkit.evaluation.results import Results
 from tltoolkit.evaluation.text import is_report, plain
 from tltoolkit.files import reading, writing
@@ -57,6 +57,7 @@ def save_page(
     title: str,
     run: Mapping[str, Any] | None,
     costs: Mapping[str, Any] | None = None,
+    maps: Maps | None = None,
 ) -> Path:
     """Write report.html; a file of that name that is no report page is refused."""
     from plotly.offline import get_plotlyjs
@@ -67,7 +68,7 @@ def save_page(
         "title": html.escape(title),
         "style": asset("page.css"),
         "plotly": get_plotlyjs(),
-        "data": json_for_script(page_data(report, title, run, costs)),
+        "data": json_for_script(page_data(report, title, run, costs, maps)),
         "script": asset("page.js"),
     }
     page = fill(asset("page.html"), parts)

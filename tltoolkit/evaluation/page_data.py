@@ -1,11 +1,12 @@
 """What the page shows, as plain values: thinned curves, counts for the slider, matrix cells."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from tltoolkit.evaluation import errors
+from tltoolkit.evaluation import errors, heat
 from tltoolkit.evaluation.figures import AVERAGED
 from tltoolkit.evaluation.inputs import FloatArray, IntArray
 from tltoolkit.evaluation.notes import notes, undefined
@@ -20,6 +21,8 @@ WORST = 24  # rows in the gallery: enough to see what they have in common
 CELL_ROWS = 12  # rows listed behind a cell of errors
 RIGHT_CELL_ROWS = 4  # and behind one of right answers
 OUTCOMES = ("found", "missed", "wrongly given")
+# Rows of the raw report -> (n, H, W) maps of 0..1.
+Maps = Callable[[Sequence[int]], npt.ArrayLike]
 # One each for all images alike, for rare classes, for the order and for the stated confidence.
 HEADLINE = ("accuracy", "f1_macro", "roc_auc_macro", "ece")
 
@@ -29,6 +32,7 @@ def page_data(
     title: str,
     run: Mapping[str, Any] | None,
     costs: Mapping[str, Any] | None = None,
+    maps: Maps | None = None,
 ) -> dict[str, Any]:
     """Everything the page needs, without images if the report has none."""
     grid, cells = _grid(report)
@@ -56,6 +60,7 @@ def page_data(
         "worst": worst,
         "listed": {row: _row(report, row) for row in listed},
         "images": images,
+        "maps": {} if maps is None else _maps(report, list(images), maps),
         "thumbnailNote": _thumbnail_note(report, len(images)),
         "confused": [vars(pair) for pair in errors.most_confused(report)],
         "reliability": _reliability(report),
@@ -174,6 +179,15 @@ def _by_urgency(
         for rank, row in enumerate(rows)
     ]
     return list(dict.fromkeys([*worst, *(row for _, _, row in sorted(ranked))]))
+
+
+def _maps(report: Results, rows: list[int], maps: Maps) -> dict[int, str]:
+    """Row -> data URI of its map."""
+    if not rows:
+        return {}
+    asked = rows if report.answered is None else plain(report.answered[rows])
+    made = heat.checked(maps(asked), len(rows))
+    return {row: heat.data_uri(one) for row, one in zip(rows, made, strict=True)}
 
 
 def _row(report: Results, row: int) -> list[Any]:

@@ -12,6 +12,7 @@ from tltoolkit.evaluation import decided, errors, notes, pooling
 from tltoolkit.evaluation.decision import Decides, Decision
 from tltoolkit.evaluation.inputs import check_class_names, check_predictions
 from tltoolkit.evaluation.page import check_directory, has_page, save_page
+from tltoolkit.evaluation.page_data import Maps
 from tltoolkit.evaluation.results import Image, Results
 from tltoolkit.evaluation.temperature import Temperature, fit_temperature
 from tltoolkit.evaluation.text import report_dict, report_text, save_json
@@ -173,6 +174,7 @@ class Report(Results):
         run: Mapping[str, Any] | None = None,
         page: bool | None = None,
         benchmark: Mapping[str, Any] | None = None,
+        maps: Maps | None = None,
     ) -> tuple[Path, ...]:
         """Write report.json and report.html into `directory`, made if missing.
 
@@ -184,22 +186,31 @@ class Report(Results):
             page: whether to write report.html; None does where plotly is installed. It draws
                 every class: with a million rows and a thousand classes that takes minutes.
             benchmark: costs to show as a chart and a table: `tl.benchmark(...).to_dict()`.
+            maps: a function rows -> (n, H, W) float maps of 0..1, of the images that the page
+                shows, which a switch there lays over them; the rows are those of `raw` where
+                there is one. With `tl.explain` and the `split` that was evaluated:
+                `lambda rows: tl.explain(model, split.subset(rows)).maps`.
 
         Returns:
             The files written.
 
         Raises:
+            ValueError: `maps` that are none, or without a page or images to lay them on.
             FileExistsError: something of another kind has the name of a file of the report.
             OSError: `directory` is none, or cannot be written to.
             ImportError: if `page` is True and plotly is not installed.
         """
         # Whatever can be refused is refused before minutes of computing.
+        if maps is not None and (page is False or self.image is None):
+            raise fail("maps", "left out without a page and images to lay them on", maps)
+        # Who wants maps wants the page.
+        page = True if maps is not None else page
         target = check_directory(directory, page)
         writing.made(target)
         # First, and whole if somebody loses patience with the page.
         written = [save_json(self, target)]
         if has_page(page):
-            written.append(save_page(self, target, title, run, benchmark))
+            written.append(save_page(self, target, title, run, benchmark, maps))
         return tuple(written)
 
     def __repr__(self) -> str:

@@ -199,6 +199,9 @@ def _pool(pooling: str, x: Any) -> Any:
 
 
 def _cells(n: int, x: Any) -> Any:
+    # In a graph Keras' layer fails for a single cell, whatever the map (3.15.1).
+    if n == 1:
+        return keras.layers.GlobalAveragePooling2D(name="head_cells_1")(x)
     pooled = keras.layers.AdaptiveAveragePooling2D(n, name=f"head_cells_{n}")(x)
     return keras.layers.Flatten(name=f"head_flat_{n}")(pooled)
 
