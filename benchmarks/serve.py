@@ -34,8 +34,8 @@ import numpy as np
 from PIL import Image
 
 import tltoolkit as tl
+from tltoolkit.artifacts.given import seen
 from tltoolkit.artifacts.inference import versions_of
-from tltoolkit.artifacts.predictor import seen
 
 BATCH = 16
 KINDS = 20  # different images: enough that no answer is right by chance

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import tltoolkit as tl
-from tltoolkit.artifacts.predictor import AHEAD, BadImage, Prediction, Predictor
+from tltoolkit.artifacts.given import AHEAD, BadImage
+from tltoolkit.artifacts.predictor import Prediction, Predictor
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

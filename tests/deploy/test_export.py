@@ -21,7 +21,8 @@ from ai_edge_litert import schema_py_generated as schema
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 import tltoolkit as tl
-from tltoolkit.artifacts.predictor import BadImage, Predictor
+from tltoolkit.artifacts.given import BadImage
+from tltoolkit.artifacts.predictor import Predictor
 from tltoolkit.deploy import checking
 from tltoolkit.evaluation import Abstention, Decision, Temperature, Thresholds
 from tltoolkit.runtimes.card import KEY

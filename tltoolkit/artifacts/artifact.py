@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tltoolkit import _checks
-from tltoolkit.artifacts import presence, verified
+from tltoolkit.artifacts import beside, presence, verified
 from tltoolkit.artifacts.predictor import Predictor
 from tltoolkit.artifacts.presence import FOREIGN, MANIFEST
 from tltoolkit.artifacts.verified import sha256
@@ -48,8 +48,8 @@ def save(
     Returns:
         The directory, which then holds the settings, the weights and a manifest with versions
         and SHA-256 hashes, and for a model of `tl.fine_tune` the digests of the images that it
-        was trained on (`images.npy`, 34 bytes for each) with how the data was made (`data.json`).
-        `tl.load` reads it.
+        was trained on (`images.npy`, 34 bytes for each) with how the data was made (`data.json`),
+        and how familiar images are (`familiarity.h5`), where that is known. `tl.load` reads it.
 
     Raises:
         FileExistsError: The directory holds something.
@@ -80,6 +80,7 @@ def load(source: Path) -> Predictor:
     seen = verified.seen(source / MANIFEST)
     model = verified.model(settings, parts[WEIGHTS])
     model.tltoolkit_seen = seen
+    beside.note(model, source / MANIFEST)
     return Predictor(model=model, class_names=settings.class_names, decision=decision)
 
 
@@ -118,6 +119,8 @@ def write(model: Any, directory: Path, decision: Decision | None = None) -> None
     if seen is not None:
         write_seen(seen, directory)
         manifest[verified.SEEN] = {name: sha256(directory / name) for name in Seen.FILES}
+    if hashed := beside.write(model, directory):
+        manifest[beside.ENTRY] = hashed
     claiming.write(directory, MANIFEST, manifest)
 
 

@@ -1,33 +1,25 @@
 """Asking a trained classifier about image files and arrays."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 
 from tltoolkit import _checks
 from tltoolkit.artifacts.engine import Engine
+from tltoolkit.artifacts.given import BadImage, Image, decoded, is_one, seen
 from tltoolkit.artifacts.inference import versions_of
 from tltoolkit.artifacts.priors import Prior, shifted
-from tltoolkit.artifacts.terms import STREAM
-from tltoolkit.augment import threads
-from tltoolkit.data import ImageError, decode
-from tltoolkit.data.decoding import MAX_PIXELS, from_pillow
+from tltoolkit.artifacts.terms import MIN_FAMILIARITY, STREAM
+from tltoolkit.data import ImageError
 from tltoolkit.evaluation import Decision
 from tltoolkit.runtimes.exported import Exported
 
-Image = str | Path | bytes | PIL.Image.Image | np.ndarray
-# Batches being decoded beyond the one in the model: enough for a slow file, little to hold.
-AHEAD = 2
-
 Decide = Callable[[np.ndarray], Any]
+# What an answer takes at least: confidence, and familiarity or None.
+Least = tuple[float, float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,26 +32,18 @@ class Prediction:
         probability: That of the label; for multi-label how sure all its yes and no are.
         probabilities: Probability by class name, after the stored temperature.
         abstained: Whether `probability` is too low to answer: below the stored abstention
-            threshold or the `min_confidence` asked for.
+            threshold or the `min_confidence` asked for; or `familiarity`, below the
+            `min_familiarity` asked for.
+        familiarity: The share of known images that are at least as far from those of training,
+            in 0..1, as held-out images tell it: a share p of images like those is at most p, and
+            those of strangers are near 0. None where the classifier does not know it.
     """
 
     label: str | tuple[str, ...]
     probability: float
     probabilities: dict[str, float]
     abstained: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class BadImage:
-    """In the place of a prediction: an image that could not be read.
-
-    Attributes:
-        name: Its path, or its place in the images, such as `images[3]`.
-        reason: Why it could not be read.
-    """
-
-    name: str
-    reason: str
+    familiarity: float | None = None
 
 
 Answer = Prediction | BadImage
@@ -105,6 +89,7 @@ class Predictor:
         images: Sequence[Image],
         *,
         min_confidence: float = 0.0,
+        min_familiarity: float | None = None,
         batch_size: int = 32,
         pipeline: Any = None,
         views: int = 1,
@@ -116,6 +101,9 @@ class Predictor:
             images: Paths of image files, the bytes of such files, Pillow images, or arrays uint8
                 of 0..255, of any size: (H, W, 3) RGB, (H, W) or (H, W, 1) grey.
             min_confidence: Predictions below it, in [0, 1], come back with `abstained=True`.
+            min_familiarity: Predictions for images that are less familiar, in [0, 1], come back
+                with `abstained=True`: 0.01 refuses 1 % of images like those of training, and most
+                of those that are like none of them. None refuses none.
             batch_size: Images per forward pass.
             pipeline: As in `tl.evaluate`: what it does to every image alike is done, and for
                 what is random see `views`.
@@ -128,15 +116,17 @@ class Predictor:
                 they assume classes of one size. Thresholds stay those that were chosen.
 
         Raises:
-            ValueError: A file that cannot be read, named; an array of another type or shape.
+            ValueError: A file that cannot be read, named; an array of another type or shape;
+                `min_familiarity` of a classifier that does not know it.
         """
-        if _is_one(images) or not hasattr(images, "__getitem__"):
+        if is_one(images) or not hasattr(images, "__getitem__"):
             rule = "a sequence of paths, arrays or other images; of one image, [image]"
             how = f"{rule} (`stream` takes what has no random access)"
             raise _checks.fail("images", how, images)
         said = self.stream(
             images,
             min_confidence=min_confidence,
+            min_familiarity=min_familiarity,
             batch_size=batch_size,
             pipeline=pipeline,
             views=views,
@@ -149,6 +139,7 @@ class Predictor:
         images: Iterable[Image],
         *,
         min_confidence: float = 0.0,
+        min_familiarity: float | None = None,
         batch_size: int = 32,
         pipeline: Any = None,
         views: int = 1,
@@ -162,6 +153,7 @@ class Predictor:
         Args:
             images: As in `predict`, from any iterable.
             min_confidence: As in `predict`.
+            min_familiarity: As in `predict`.
             batch_size: As in `predict`.
             pipeline: As in `predict`.
             views: As in `predict`.
@@ -175,52 +167,70 @@ class Predictor:
         """
         _checks.arguments(STREAM, locals())
         engine = self.engine
+        self.check_familiarity(min_familiarity)
+        least = (min_confidence, min_familiarity)
         makers = versions_of(engine, pipeline, views)
         decide = self.decision.decide
         if prior is not None:
             decide = shifted(self.decision, engine.settings, prior).decide
         # Versions are made in the threads too, beside decoding.
-        batches = _decoded(images, lambda image, i: seen(image, i, makers), batch_size)
+        batches = decoded(images, lambda image, i: seen(image, i, makers), batch_size)
         # Not by `yield` here: wrong arguments shall be found at the call, not at the first answer.
         return (
-            answer
-            for batch in batches
-            for answer in self._answers(engine, decide, batch, min_confidence)
+            answer for batch in batches for answer in self._answers(engine, decide, batch, least)
         )
 
-    def answers(self, prepared: Sequence[np.ndarray]) -> list[Prediction]:
+    def check_familiarity(self, min_familiarity: float | None) -> None:
+        """Raise ValueError where a familiarity is asked for that is not known, or out of range."""
+        MIN_FAMILIARITY.check("min_familiarity", min_familiarity)
+        if min_familiarity is not None and not self.engine.familiar:
+            rule = (
+                "None for a classifier that does not know how familiar images are: tl.fine_tune "
+                "finds it out on validation images, see its `familiarity`"
+            )
+            raise _checks.fail("min_familiarity", rule, min_familiarity)
+
+    def answers(
+        self, prepared: Sequence[np.ndarray], min_familiarity: float | None = None
+    ) -> list[Prediction]:
         """Answers to images that `seen` has prepared, in one forward pass.
 
         Args:
             prepared: The versions (V, S, S, 3) of each.
+            min_familiarity: As in `predict`, and checked.
         """
-        return list(self._said(self.engine, self.decision.decide, np.stack(prepared), 0.0))
+        images, least = np.stack(prepared), (0.0, min_familiarity)
+        return list(self._said(self.engine, self.decision.decide, images, least))
 
     def _answers(
         self,
         engine: Engine,
         decide: Decide,
         batch: "list[np.ndarray | BadImage]",
-        min_confidence: float,
+        least: Least,
     ) -> Iterator[Answer]:
         good = [item for item in batch if not isinstance(item, BadImage)]
-        said = iter(self._said(engine, decide, np.stack(good), min_confidence) if good else ())
+        said = iter(self._said(engine, decide, np.stack(good), least) if good else ())
         return (item if isinstance(item, BadImage) else next(said) for item in batch)
 
     def _said(
-        self, engine: Engine, decide: Decide, images: np.ndarray, min_confidence: float
+        self, engine: Engine, decide: Decide, images: np.ndarray, least: Least
     ) -> Iterator[Prediction]:
         """Predictions for images (B, V, S, S, 3) of which each has V versions."""
         # By version, so that each forward pass is a batch of the size asked for. The mean is of
-        # probabilities, as `tl.evaluate` averages them.
-        probabilities = np.mean([engine.said(view) for view in images.swapaxes(0, 1)], axis=0)
-        answers = decide(probabilities)
-        for label, row, confidence, abstained in zip(*answers, strict=True):
+        # probabilities, as `tl.evaluate` averages them; known is how familiar plain ones are.
+        plain, *others = images.swapaxes(0, 1)
+        first, familiarity = engine.told(plain)
+        answers = decide(np.mean([first, *map(engine.said, others)], axis=0))
+        known = [None] * len(plain) if familiarity is None else familiarity.tolist()
+        low, strange = least[0], least[1] or 0.0
+        for label, row, confidence, abstained, near in zip(*answers, known, strict=True):
             yield Prediction(
                 label=self._label(label),
                 probability=float(confidence),
                 probabilities=dict(zip(self.class_names, map(float, row), strict=True)),
-                abstained=bool(abstained or confidence < min_confidence),
+                abstained=bool(abstained or confidence < low or (near or 0.0) < strange),
+                familiarity=near,
             )
 
     def _label(self, label: Any) -> str | tuple[str, ...]:
@@ -233,58 +243,3 @@ def _good(answer: Answer) -> Prediction:
     if isinstance(answer, BadImage):
         raise ImageError(answer.name, answer.reason)
     return answer
-
-
-def _decoded(
-    images: Iterable[Image],
-    see: Callable[[Image, int], np.ndarray | BadImage],
-    batch_size: int,
-) -> Iterator[list[np.ndarray | BadImage]]:
-    """Batches of what `see` makes of each image and its number, made ahead on all cores."""
-    numbered = enumerate(images)
-    waiting: deque[list[Future[np.ndarray | BadImage]]] = deque()
-    with threads.pool(threads.cores()) as pool:
-        while True:
-            # Only a batch at a time is asked for: `images` may be endless.
-            begun = [pool.submit(see, image, i) for i, image in islice(numbered, batch_size)]
-            if begun:
-                waiting.append(begun)
-            if not waiting:
-                return
-            if not begun or len(waiting) > AHEAD:
-                yield [work.result() for work in waiting.popleft()]
-
-
-def _is_one(images: Any) -> bool:
-    """Whether this is one image where several are wanted: its rows would be taken for images."""
-    if isinstance(images, np.ndarray):
-        # A stack of grey images hardly is as narrow as colours are many.
-        return images.ndim < 3 or (images.ndim == 3 and images.shape[-1] in (1, 3, 4))
-    return isinstance(images, (str, Path, bytes, PIL.Image.Image))
-
-
-def _pixels(image: Image, name: str, side: int) -> np.ndarray:
-    """An image of any kind as an array (H, W, 3)."""
-    # Files as those of a split are decoded for training and evaluation.
-    if isinstance(image, bytes):
-        return decode(image, name=name, side=side)
-    if isinstance(image, (str, Path)):
-        return decode(image, side=side)
-    if isinstance(image, PIL.Image.Image):
-        return from_pillow(image, name, MAX_PIXELS)
-    if getattr(image, "ndim", 0) == 2 or getattr(image, "shape", ())[2:] == (1,):
-        # Three equal channels: models and pipelines here take RGB.
-        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-    return image
-
-
-def seen(image: Image, i: int, makers: Sequence[Any]) -> np.ndarray | BadImage:
-    """The versions (V, S, S, 3) of an image, one by each of `makers`, or why there are none."""
-    try:
-        pixels = _pixels(image, f"images[{i}]", makers[0].image_size)
-        return np.stack([make(pixels, view, i) for view, make in enumerate(makers)])
-    except ImageError as error:
-        return BadImage(name=error.path, reason=error.reason)
-    except ValueError as error:  # an array of another form, or a path with a NUL
-        name = repr(image) if isinstance(image, (str, Path)) else f"images[{i}]"
-        return BadImage(name=name, reason=str(error))

@@ -162,6 +162,7 @@ def finished(target: Path, model: Any) -> Run:
         model.set_weights(loaded.get_weights())
         model.tltoolkit_settings = loaded.tltoolkit_settings
         model.tltoolkit_seen = loaded.tltoolkit_seen
+        model.tltoolkit_familiarity = getattr(loaded, "tltoolkit_familiarity", None)
     run, now = Run.from_dict(record, model, target), variable_paths(model)
     # A model that was built again has the same variables under other automatic names.
     then = record.get("paths", now)  # a run of an earlier version has no paths

@@ -26,6 +26,7 @@ PREPARED: Table = {
 FINE_TUNE: Table = {
     **PREPARED,
     "resume": OneOf(True, False, FORCE),
+    "familiarity": OneOf(None, True, False),
     "save_freq": Integer(1) | EPOCH,
 }
 

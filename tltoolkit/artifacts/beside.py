@@ -1,0 +1,69 @@
+"""Arrays beside the weights of an artifact: how familiar images are, and sums to solve on again."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tltoolkit.artifacts import verified
+from tltoolkit.files import reading, writing
+from tltoolkit.files.claiming import OURS
+from tltoolkit.model import freezing
+from tltoolkit.model.classifier import blocks
+from tltoolkit.solving.familiarity import Familiarity
+
+FAMILIARITY = "familiarity.h5"
+# The entry of a manifest with the hashes of what not every artifact has.
+ENTRY = "beside_sha256"
+# File -> the attribute of a model in which training notes it.
+NOTES = {FAMILIARITY: "tltoolkit_familiarity"}
+
+
+def write(model: Any, directory: Path) -> dict[str, str]:
+    """Write what is noted of a model; name -> SHA-256 of each file."""
+    found = {name: getattr(model, note, None) for name, note in NOTES.items()}
+    written = {name: noted for name, noted in found.items() if noted is not None}
+    for name, noted in written.items():
+        _write(directory / name, noted.arrays())
+    return {name: verified.sha256(directory / name) for name in written}
+
+
+def note(model: Any, manifest: Path) -> None:
+    """Note on a model what lies beside its weights, as its manifest says.
+
+    Raises:
+        FileNotFoundError, ValueError: A file is missing, was changed or does not fit the model.
+    """
+    hashes = reading.parse_json(reading.read(manifest), manifest).get(ENTRY, {})
+    if not isinstance(hashes, dict) or not set(hashes) <= set(NOTES):
+        raise ValueError(f"{manifest}: {ENTRY} must have hashes of {', '.join(NOTES)} at most")
+    # All hashes before any content is parsed.
+    paths = {name: verified.same(manifest.parent / name, h) for name, h in hashes.items()}
+    for name, path in paths.items():
+        try:
+            setattr(model, NOTES[name], _READ[name](_arrays(path), model))
+        except verified.DAMAGE as error:
+            raise ValueError(f"{path} does not fit the classifier beside it: {error}") from error
+
+
+def _familiarity(arrays: Mapping[str, np.ndarray], model: Any) -> Familiarity:
+    tensor = freezing.head_input(model, blocks(model))
+    if tensor is None:
+        raise ValueError("its head reads no row of features")
+    return Familiarity.of_arrays(arrays, tensor.shape[1])
+
+
+_READ = {FAMILIARITY: _familiarity}
+
+
+def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with writing.replacing(path, OURS[path.name]) as beside, h5py.File(beside, "w") as file:
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with h5py.File(path) as file:
+        return {name: np.asarray(array) for name, array in reading.arrays(file).items()}
