@@ -124,7 +124,7 @@ def test_it_is_saved_loaded_and_comes_back_with_a_finished_run(
     run_dir: Path, predictor: Predictor, tmp_path: Path
 ) -> None:
     manifest = json.loads((run_dir / "manifest.json").read_text())
-    assert set(manifest["beside_sha256"]) == {"familiarity.h5"}
+    assert set(manifest["beside_sha256"]) == {"familiarity.h5", "statistics.h5"}
     # An earlier version compares these, and would read the rest.
     assert set(manifest["sha256"]) == {"classifier.json", "decision.json", "model.weights.h5"}
     some = strangers(4)
@@ -229,7 +229,7 @@ def copied(run_dir: Path, tmp_path: Path) -> Path:
 def sealed(target: Path) -> None:
     """Let the manifest have the hash of what the file is now."""
     manifest = json.loads((target / "manifest.json").read_text())
-    manifest["beside_sha256"] = {"familiarity.h5": sha256(target / "familiarity.h5")}
+    manifest["beside_sha256"]["familiarity.h5"] = sha256(target / "familiarity.h5")
     (target / "manifest.json").write_text(json.dumps(manifest))
 
 

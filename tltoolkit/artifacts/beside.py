@@ -11,19 +11,33 @@ from tltoolkit.artifacts import verified
 from tltoolkit.files import reading, writing
 from tltoolkit.files.claiming import OURS
 from tltoolkit.model import freezing
-from tltoolkit.model.classifier import blocks
+from tltoolkit.model.classifier import blocks, settings_of
 from tltoolkit.solving.familiarity import Familiarity
+from tltoolkit.solving.statistics import Statistics
 
-FAMILIARITY = "familiarity.h5"
+FAMILIARITY, STATISTICS = "familiarity.h5", "statistics.h5"
 # The entry of a manifest with the hashes of what not every artifact has.
 ENTRY = "beside_sha256"
 # File -> the attribute of a model in which training notes it.
-NOTES = {FAMILIARITY: "tltoolkit_familiarity"}
+NOTES = {FAMILIARITY: "tltoolkit_familiarity", STATISTICS: "tltoolkit_statistics"}
 
 
-def write(model: Any, directory: Path) -> dict[str, str]:
-    """Write what is noted of a model; name -> SHA-256 of each file."""
-    found = {name: getattr(model, note, None) for name, note in NOTES.items()}
+def copy(source: Any, target: Any) -> None:
+    """Note on a model what is noted on another one with its weights."""
+    for note in NOTES.values():
+        setattr(target, note, getattr(source, note, None))
+
+
+def write(model: Any, directory: Path, statistics: bool = True) -> dict[str, str]:
+    """Write what is noted of a model; name -> SHA-256 of each file.
+
+    Args:
+        model: A classifier of ours.
+        directory: Where to.
+        statistics: Whether the sums are written, too.
+    """
+    names = NOTES if statistics else {FAMILIARITY: NOTES[FAMILIARITY]}
+    found = {name: getattr(model, note, None) for name, note in names.items()}
     written = {name: noted for name, noted in found.items() if noted is not None}
     for name, noted in written.items():
         _write(directory / name, noted.arrays())
@@ -49,13 +63,22 @@ def note(model: Any, manifest: Path) -> None:
 
 
 def _familiarity(arrays: Mapping[str, np.ndarray], model: Any) -> Familiarity:
+    return Familiarity.of_arrays(arrays, _width(model))
+
+
+def _statistics(arrays: Mapping[str, np.ndarray], model: Any) -> Statistics:
+    classes = len(settings_of(model).class_names)
+    return Statistics.of_arrays(arrays, _width(model), classes)
+
+
+def _width(model: Any) -> int:
     tensor = freezing.head_input(model, blocks(model))
     if tensor is None:
         raise ValueError("its head reads no row of features")
-    return Familiarity.of_arrays(arrays, tensor.shape[1])
+    return int(tensor.shape[1])
 
 
-_READ = {FAMILIARITY: _familiarity}
+_READ = {FAMILIARITY: _familiarity, STATISTICS: _statistics}
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -61,7 +61,7 @@ def is_one(images: Any) -> bool:
     return isinstance(images, (str, Path, bytes, PIL.Image.Image))
 
 
-def _pixels(image: Image, name: str, side: int) -> np.ndarray:
+def pixels_of(image: Image, name: str, side: int) -> np.ndarray:
     """An image of any kind as an array (H, W, 3)."""
     # Files as those of a split are decoded for training and evaluation.
     if isinstance(image, bytes):
@@ -79,7 +79,7 @@ def _pixels(image: Image, name: str, side: int) -> np.ndarray:
 def seen(image: Image, i: int, makers: Sequence[Any]) -> np.ndarray | BadImage:
     """The versions (V, S, S, 3) of an image, one by each of `makers`, or why there are none."""
     try:
-        pixels = _pixels(image, f"images[{i}]", makers[0].image_size)
+        pixels = pixels_of(image, f"images[{i}]", makers[0].image_size)
         return np.stack([make(pixels, view, i) for view, make in enumerate(makers)])
     except ImageError as error:
         return BadImage(name=error.path, reason=error.reason)

@@ -1,6 +1,6 @@
 """What the arguments of predictions may be; loads nothing."""
 
-from tltoolkit._checks import FLAG, Integer, Number, Table
+from tltoolkit._checks import FLAG, Instance, Integer, Number, Table
 from tltoolkit.augment.terms import PREPARATION
 from tltoolkit.model.terms import FROM_LOGITS
 
@@ -12,4 +12,5 @@ STREAM: Table = {
     "batch_size": Integer(1),
     "views": Integer(1),
 }
+GROWING: Table = {"name": Instance(str, "a text"), "batch_size": Integer(1)}
 FOREIGN: Table = {"multi_label": FLAG, "from_logits": FROM_LOGITS, **PREPARATION}

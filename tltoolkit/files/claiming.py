@@ -51,6 +51,7 @@ OURS: Mapping[str, writing.Ours] = {
     "images.npy": lambda path: writing.marked(path, NUMPY),
     "model.weights.h5": lambda path: writing.marked(path, HDF5),
     "familiarity.h5": lambda path: writing.marked(path, HDF5),
+    "statistics.h5": lambda path: writing.marked(path, HDF5),
     "model.keras": lambda path: writing.marked(path, ZIP),
 }
 # Written before a run is noted as started: they make no directory a used one.

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tltoolkit.artifacts import artifact, presence, verified
+from tltoolkit.artifacts import artifact, beside, presence, verified
 from tltoolkit.callbacks import checkpoint
 from tltoolkit.data.seen import Seen
 from tltoolkit.files import reading
@@ -162,7 +162,7 @@ def finished(target: Path, model: Any) -> Run:
         model.set_weights(loaded.get_weights())
         model.tltoolkit_settings = loaded.tltoolkit_settings
         model.tltoolkit_seen = loaded.tltoolkit_seen
-        model.tltoolkit_familiarity = getattr(loaded, "tltoolkit_familiarity", None)
+        beside.copy(loaded, model)
     run, now = Run.from_dict(record, model, target), variable_paths(model)
     # A model that was built again has the same variables under other automatic names.
     then = record.get("paths", now)  # a run of an earlier version has no paths

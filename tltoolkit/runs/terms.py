@@ -27,6 +27,7 @@ FINE_TUNE: Table = {
     **PREPARED,
     "resume": OneOf(True, False, FORCE),
     "familiarity": OneOf(None, True, False),
+    "statistics": OneOf(None, True, False),
     "save_freq": Integer(1) | EPOCH,
 }
 

@@ -29,6 +29,7 @@ NOTED = (
     "tltoolkit_preparation",
     "tltoolkit_seen",
     "tltoolkit_familiarity",
+    "tltoolkit_statistics",
 )
 # Those of them that say which class shares its outputs assume.
 PRIORS = NOTED[:2]
