@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tltoolkit import _checks
-from tltoolkit._checks import FLAG
 from tltoolkit.artifacts import beside, presence, verified
 from tltoolkit.artifacts.predictor import Predictor
 from tltoolkit.artifacts.presence import FOREIGN, MANIFEST
+from tltoolkit.artifacts.terms import SAVE
 from tltoolkit.artifacts.verified import sha256
 from tltoolkit.data.seen import Seen
 from tltoolkit.evaluation import Decision
@@ -61,6 +61,7 @@ def save(
         ValueError: `class_names` are not the model's, or what its images go through cannot be
             written.
     """
+    _checks.arguments(SAVE, locals())
     settings = settings_of(model)
     settings.preparation.to_dict()  # found before a directory is made
     if class_names is not None and tuple(class_names) != settings.class_names:
@@ -68,7 +69,6 @@ def save(
     if decision is not None and decision.multi_label != settings.multi_label:
         rule = f"a Decision with multi_label={settings.multi_label}, as the model"
         raise _checks.fail("decision", rule, decision)
-    FLAG.check("statistics", statistics)
     target = claim(directory)
     write(model, target, decision, statistics)
     return target

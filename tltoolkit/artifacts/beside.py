@@ -28,6 +28,12 @@ def copy(source: Any, target: Any) -> None:
         setattr(target, note, getattr(source, note, None))
 
 
+def size(model: Any) -> int:
+    """Bytes of what is noted of a model."""
+    noted = [found for note in NOTES.values() if (found := getattr(model, note, None)) is not None]
+    return sum(array.nbytes for one in noted for array in one.arrays().values())
+
+
 def write(model: Any, directory: Path, statistics: bool = True) -> dict[str, str]:
     """Write what is noted of a model; name -> SHA-256 of each file.
 

@@ -96,7 +96,7 @@ def update(predictor: Predictor, data: Split | ImageData, *, batch_size: int = 3
     Warns:
         UserWarning: Some images were left out.
     """
-    _checks.arguments(GROWING, {"name": "", **locals()})
+    GROWING["batch_size"].check("batch_size", batch_size)
     statistics = _statistics(predictor)
     _checks.instance("data", data, (Split, ImageData), "a Split, such as data.train, or ImageData")
     split = data.train if isinstance(data, ImageData) else data

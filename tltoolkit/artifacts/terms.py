@@ -12,5 +12,6 @@ STREAM: Table = {
     "batch_size": Integer(1),
     "views": Integer(1),
 }
+SAVE: Table = {"statistics": FLAG}
 GROWING: Table = {"name": Instance(str, "a text"), "batch_size": Integer(1)}
 FOREIGN: Table = {"multi_label": FLAG, "from_logits": FROM_LOGITS, **PREPARATION}

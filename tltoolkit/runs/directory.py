@@ -113,7 +113,8 @@ def reserve(target: Path, size: int) -> None:
 def finish(target: Path, run: Run) -> None:
     """Write the classifier, then the record that ends the run, and delete its checkpoints."""
     # The HDF5 library ends the process on a full disk. A weight takes four bytes; one to spare.
-    _check_room(target, 5 * run.model.count_params() + 2**20, "the trained classifier")
+    needed = 5 * run.model.count_params() + beside.size(run.model) + 2**20
+    _check_room(target, needed, "the trained classifier")
     # Before the record, whose presence says that the run is finished.
     artifact.write(run.model, target)
     variables = [{"trained": r.trained, "changed": r.changed} for r in run.stages]

@@ -174,6 +174,7 @@ def fine_tune(
             else:
                 print(f"{target} holds this run, and it is finished: nothing is trained")
                 done = directory.finished(target, run.trained)
+                known.check_kept(done.model, asked)
             if done.model is model:
                 return done
             # Its head was put on other blocks: the user's model takes over that graph, too.

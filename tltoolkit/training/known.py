@@ -114,6 +114,14 @@ def _solved(job: Job, progress: Progress) -> solving.Solved | None:
     return solving.Solved(task=task, choice=choice)
 
 
+def check_kept(model: Any, asked: Asked) -> None:
+    """Raise ValueError where a run that is finished has not kept what is asked for now."""
+    for name in ("familiarity", "statistics"):
+        if getattr(asked, name) and getattr(model, f"tltoolkit_{name}", None) is None:
+            rule = "None or False for a finished run without; name another directory"
+            raise _checks.fail(name, rule, True)
+
+
 def check(job: Job) -> None:
     """Raise ValueError unless it can be known how familiar images are."""
     if missing := _missing(job):
