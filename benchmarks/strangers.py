@@ -17,7 +17,22 @@ full       all directions of the scatter within classes, the rest of its space a
 nearest    10th nearest training image, features of length 1 (Sun et al. 2022)
 softmax    1 - the largest probability of the solved head; energy: -log sum exp of its logits
 
-@SEEN@
+Seen on 2 cores, seven sets (TrashNet and a suite of small ones), EfficientNet-Lite0 at 224 pixels,
+6,288 features, mean over sets:
+
+score         far  least   near
+principal   0.995  0.960  0.714
+along       0.982  0.837  0.722
+beside      0.995  0.959  0.714
+relative    0.995  0.959  0.714
+full        0.996  0.966  0.734
+nearest     0.970  0.771  0.663
+softmax     0.743  0.006  0.721
+energy      0.695  0.000  0.742
+
+Of the known 0 to 1.1 % were below 0.01 and 2.4 to 9.1 % below 0.05 (clothes, whose test images are
+other people's); of far strangers 60 to 100 % and 84 to 100 %. 1.6 to 3.4 MB, where "full" needs the
+class means and 400 directions, three times as much for 40 classes; 0.1 to 1.7 s of one core.
 """
 
 import argparse

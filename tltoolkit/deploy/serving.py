@@ -104,7 +104,7 @@ def run(
 
     side = predictor.engine.image_size
     # What a runtime does at its first pass shall be no part of the first answer.
-    predictor.engine.said(np.zeros((1, side, side, 3), np.uint8))
+    predictor.engine.told(np.zeros((1, side, side, 3), np.uint8))
     # It warns of forms that are wrong, which whoever sent them is told.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     limits = limits or Limits()
