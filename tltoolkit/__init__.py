@@ -25,6 +25,7 @@ _NAMES = {
     "artifacts": ["foreign"],
     "artifacts.artifact": ["save"],
     "artifacts.evaluating": ["evaluate"],
+    "artifacts.growing": ["add_class", "update"],
     "artifacts.loading": ["load"],
     "deploy.benchmark": ["benchmark"],
     "deploy.exporting": ["export"],

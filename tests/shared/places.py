@@ -12,7 +12,7 @@ import numpy as np
 import tltoolkit as tl
 from tltoolkit._checks import Integer, Number, OneOf, Table
 from tltoolkit.artifacts.predictor import Predictor
-from tltoolkit.artifacts.terms import FOREIGN, STREAM
+from tltoolkit.artifacts.terms import FOREIGN, GROWING, SAVE, STREAM
 from tltoolkit.augment import terms as augmenting
 from tltoolkit.callbacks import (
     _scheduled,
@@ -229,6 +229,14 @@ PLACES = {
         lambda **k: predictor().stream([], **k),
     ),
     "predict": Place(STREAM, Predictor.predict, lambda **k: predictor().predict([], **k)),
+    "save": Place(SAVE, tl.save, lambda **k: tl.save(network(), "nowhere", **k)),
+    "add_class": Place(
+        GROWING, tl.add_class,
+        lambda **k: tl.add_class(predictor(), **{"name": "c", "images": PIXELS, **k}),
+    ),
+    "update": Place(
+        within(GROWING, tl.update), tl.update, lambda **k: tl.update(predictor(), images(), **k)
+    ),
     "evaluate": Place(
         {**within(STREAM, tl.evaluate), "from_logits": FROM_LOGITS},
         tl.evaluate,

@@ -19,9 +19,11 @@ def plain(name: str, answer: Answer) -> dict[str, Any]:
     row: dict[str, Any] = {"format": FORMAT, "image": printable(name)}
     if isinstance(answer, BadImage):
         return row | {"error": answer.reason}
-    return row | {
+    row |= {
         "label": answer.label,
         "probability": answer.probability,
         "abstained": answer.abstained,
         "probabilities": answer.probabilities,
     }
+    # Only where there is one: rows of other classifiers stay as they were.
+    return row if answer.familiarity is None else row | {"familiarity": answer.familiarity}

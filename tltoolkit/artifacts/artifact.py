@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tltoolkit import _checks
-from tltoolkit.artifacts import presence, verified
+from tltoolkit.artifacts import beside, presence, verified
 from tltoolkit.artifacts.predictor import Predictor
 from tltoolkit.artifacts.presence import FOREIGN, MANIFEST
+from tltoolkit.artifacts.terms import SAVE
 from tltoolkit.artifacts.verified import sha256
 from tltoolkit.data.seen import Seen
 from tltoolkit.evaluation import Decision
@@ -35,6 +36,7 @@ def save(
     *,
     class_names: Sequence[str] | None = None,
     decision: Decision | None = None,
+    statistics: bool = True,
 ) -> Path:
     """Write a classifier into a new or empty directory.
 
@@ -44,18 +46,22 @@ def save(
         class_names: If given, must be the model's; a guard against mixed-up models.
         decision: The temperature, thresholds and abstention that `evaluation` chose on the
             validation split; the predictor then answers by them.
+        statistics: Whether the sums are kept that the head was solved on, where `fine_tune` has
+            left some; without them `tl.add_class` and `tl.update` cannot work on it.
 
     Returns:
         The directory, which then holds the settings, the weights and a manifest with versions
         and SHA-256 hashes, and for a model of `tl.fine_tune` the digests of the images that it
-        was trained on (`images.npy`, 34 bytes for each) with how the data was made (`data.json`).
-        `tl.load` reads it.
+        was trained on (`images.npy`, 34 bytes for each) with how the data was made (`data.json`),
+        and how familiar images are (`familiarity.h5`) and the sums of `statistics`
+        (`statistics.h5`), where they are known. `tl.load` reads it.
 
     Raises:
         FileExistsError: The directory holds something.
         ValueError: `class_names` are not the model's, or what its images go through cannot be
             written.
     """
+    _checks.arguments(SAVE, locals())
     settings = settings_of(model)
     settings.preparation.to_dict()  # found before a directory is made
     if class_names is not None and tuple(class_names) != settings.class_names:
@@ -64,7 +70,7 @@ def save(
         rule = f"a Decision with multi_label={settings.multi_label}, as the model"
         raise _checks.fail("decision", rule, decision)
     target = claim(directory)
-    write(model, target, decision)
+    write(model, target, decision, statistics)
     return target
 
 
@@ -80,6 +86,7 @@ def load(source: Path) -> Predictor:
     seen = verified.seen(source / MANIFEST)
     model = verified.model(settings, parts[WEIGHTS])
     model.tltoolkit_seen = seen
+    beside.note(model, source / MANIFEST)
     return Predictor(model=model, class_names=settings.class_names, decision=decision)
 
 
@@ -96,7 +103,9 @@ def claim(directory: str | Path) -> Path:
     return target
 
 
-def write(model: Any, directory: Path, decision: Decision | None = None) -> None:
+def write(
+    model: Any, directory: Path, decision: Decision | None = None, statistics: bool = True
+) -> None:
     """Write the artifact's files into `directory`, the manifest last.
 
     A user's own model, which cannot be built again from settings, is saved as Keras saves it.
@@ -118,6 +127,8 @@ def write(model: Any, directory: Path, decision: Decision | None = None) -> None
     if seen is not None:
         write_seen(seen, directory)
         manifest[verified.SEEN] = {name: sha256(directory / name) for name in Seen.FILES}
+    if hashed := beside.write(model, directory, statistics):
+        manifest[beside.ENTRY] = hashed
     claiming.write(directory, MANIFEST, manifest)
 
 

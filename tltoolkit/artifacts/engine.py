@@ -26,6 +26,15 @@ class Engine(Protocol):
         """What it knows of its classes; None for a model of somebody else's."""
         ...
 
+    @property
+    def familiar(self) -> bool:
+        """Whether it knows how familiar images are."""
+        ...
+
+    def told(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """What `said` gives, and the familiarity (B,) in 0..1, or None where it is not known."""
+        ...
+
     def said(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (B, C) for images (B, S, S, 3), uint8."""
         ...

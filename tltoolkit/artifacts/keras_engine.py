@@ -1,13 +1,17 @@
 """A Keras model as what a predictor computes with."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from tltoolkit.augment import Preparation
+from tltoolkit.layers import graph
+from tltoolkit.model import freezing
 from tltoolkit.model.network import Network, network_of
 from tltoolkit.model.settings import Settings
+from tltoolkit.solving.familiarity import Familiarity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +49,41 @@ class KerasEngine:
         """Those of `build_classifier`, or None."""
         return self.network.settings
 
+    @property
+    def familiarity(self) -> Familiarity | None:
+        """What training noted of known images, or None."""
+        return getattr(self.model, "tltoolkit_familiarity", None)
+
+    @property
+    def familiar(self) -> bool:
+        """Whether it knows how familiar images are."""
+        return self.familiarity is not None
+
+    @cached_property
+    def features(self) -> Any:
+        """The tensor (B, F) that the head reads; None where there is no such one."""
+        if self.network.output is None:
+            return None
+        return freezing.head_input(self.network.model, self.network.blocks)
+
+    @cached_property
+    def _both(self) -> Any:
+        """The model with what its head reads as a second output: one pass gives both."""
+        model = self.network.model
+        return graph.part(model, model.input, [model.output, self.features])
+
+    def told(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """What `said` gives, and the familiarity (B,) in 0..1, or None where it is not known."""
+        if (known := self.familiarity) is None:
+            return self.said(images), None
+        values, features = self._both.predict_on_batch(self.network.as_input(images)[0])
+        return self._probabilities(values), known(features)
+
     def said(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (B, C) for images (B, S, S, 3), uint8."""
         # Not `predict`, which sets up a data set for each call.
-        values = self.model.predict_on_batch(self.network.as_input(images)[0])
+        return self._probabilities(self.model.predict_on_batch(self.network.as_input(images)[0]))
+
+    def _probabilities(self, values: np.ndarray) -> np.ndarray:
         # Our own models end in probabilities, whatever their loss is computed from.
         return values if self.settings else self.network.probabilities(values, self.multi_label)

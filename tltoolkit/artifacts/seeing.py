@@ -68,12 +68,12 @@ def decoded(
 
 def check_several(images: Any, more: str = "") -> None:
     """Raise ValueError unless `images` is a sequence of images; `more` is added to the rule."""
-    if _is_one(images) or not hasattr(images, "__getitem__"):
+    if is_one(images) or not hasattr(images, "__getitem__"):
         rule = "a sequence of paths, arrays or other images; of one image, [image]"
         raise _checks.fail("images", rule + more, images)
 
 
-def _is_one(images: Any) -> bool:
+def is_one(images: Any) -> bool:
     """Whether this is one image where several are wanted: its rows would be taken for images."""
     if isinstance(images, np.ndarray):
         # A stack of grey images hardly is as narrow as colours are many.
@@ -81,7 +81,7 @@ def _is_one(images: Any) -> bool:
     return isinstance(images, (str, Path, bytes, PIL.Image.Image))
 
 
-def _pixels(image: Image, name: str, side: int) -> np.ndarray:
+def pixels_of(image: Image, name: str, side: int) -> np.ndarray:
     """An image of any kind as an array (H, W, 3)."""
     # Files as those of a split are decoded for training and evaluation.
     if isinstance(image, bytes):
@@ -99,7 +99,7 @@ def _pixels(image: Image, name: str, side: int) -> np.ndarray:
 def seen(image: Image, i: int, makers: Sequence[Any]) -> np.ndarray | BadImage:
     """The versions (V, S, S, 3) of an image, one by each of `makers`, or why there are none."""
     try:
-        pixels = _pixels(image, f"images[{i}]", makers[0].image_size)
+        pixels = pixels_of(image, f"images[{i}]", makers[0].image_size)
         return np.stack([make(pixels, view, i) for view, make in enumerate(makers)])
     except ImageError as error:
         return BadImage(name=error.path, reason=error.reason)

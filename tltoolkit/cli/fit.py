@@ -56,6 +56,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="whether RUN may hold an interrupted run (default: yes)",
     )
+    for name, what in (
+        ("familiarity", "whether RUN knows strangers; if left out, where its head was solved"),
+        ("statistics", "whether RUN can learn further images; if left out, where that is small"),
+    ):
+        add(f"--{name}", action=argparse.BooleanOptionalAction, help=what)
     add("--force", action="store_true", help="resume though settings, data or versions changed")
     add = parser.add_argument_group("settings").add_argument
     add("--settings", metavar="FILE", help="YAML file of settings by the names of these flags")
@@ -100,6 +105,8 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
             save_freq=args.save_freq,
             verbose=0 if args.quiet else "auto",
             budget=args.budget,
+            familiarity=args.familiarity,
+            statistics=args.statistics,
             **training,
         )
     _show(args, out, done)

@@ -36,6 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     for name, default, what in (
         ("min_confidence", 0.0, "abstain below it"),
+        ("min_familiarity", None, "abstain of strangers: 0.01 also refuses 1 %% of known images"),
         ("batch_size", 32, "images per forward pass"),
         ("views", 1, "versions of each image to average over"),
     ):
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     answers = predictor.stream(
         [path for path, _ in found],
         min_confidence=args.min_confidence,
+        min_familiarity=args.min_familiarity,
         batch_size=args.batch_size,
         # One view is the plain image: a random pipeline is refused with it.
         pipeline=tl.augment.preset(args.augment, size) if args.views != 1 else None,
@@ -70,7 +72,12 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     bad = 0
     with _file(args.output, out) as file:
         write = rows.writer(
-            file, predictor.class_names, args.json, args.probabilities, args.explain is not None
+            file,
+            predictor.class_names,
+            args.json,
+            args.probabilities,
+            maps=args.explain is not None,
+            familiarity=predictor.engine.familiar,
         )
         shown = _shown(answers, len(found))
         for (path, named), answer, overlay in zip(found, shown, overlays, strict=True):

@@ -8,8 +8,10 @@ how much. SIGTERM ends it when it has answered what it was asked.
 import argparse
 import ipaddress
 import sys
+from functools import partial
 from typing import TextIO
 
+from tltoolkit.artifacts.terms import MIN_FAMILIARITY
 from tltoolkit.cli import options, outputs
 from tltoolkit.deploy.terms import HOST, PORT, SERVE
 
@@ -25,6 +27,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="address to listen on (default %(default)s, this machine alone; 0.0.0.0 is all)",
     )
     add("--port", **options.allowing(SERVE["port"], "0 takes a free one", default=PORT))
+    familiar = options.allowing(MIN_FAMILIARITY, "abstain of strangers, as `predict` does")
+    add("--min-familiarity", **familiar)
 
 
 def run(args: argparse.Namespace, out: TextIO) -> int:
@@ -35,7 +39,9 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     with listener:
         tl = options.toolkit(args, options.needs_tensorflow(args.run_dir))
         predictor = tl.load(args.run_dir)
+        predictor.check_familiarity(args.min_familiarity)
         if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
             print("tltoolkit: whoever reaches this address may ask", file=sys.stderr)
-        serving.run(predictor, listener, lambda: outputs.show(args, out, {"url": url}, url))
+        ready = partial(outputs.show, args, out, {"url": url}, url)
+        serving.run(predictor, listener, ready, min_familiarity=args.min_familiarity)
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 
 # Parameters of the functions that commands call, other than by the name of their flag.
 OPERANDS = {
@@ -26,7 +27,7 @@ class FileError(ValueError):
 
 def flags_of(parser: argparse.ArgumentParser) -> dict[str, str]:
     """Parameter -> what a user of this command writes for it."""
-    flags = {a.dest: a.option_strings[-1] for a in parser._actions if a.option_strings}
+    flags = {a.dest: _flag(a.option_strings) for a in parser._actions if a.option_strings}
     operands = {a.dest: str(a.metavar) for a in parser._actions if not a.option_strings}
     # The command's own last: where it has a flag of this name, that is meant.
     return {**OPERANDS, **operands, **flags}
@@ -40,3 +41,8 @@ def reworded(text: str, flags: dict[str, str]) -> str:
     text = re.sub(rf"`({known})=?`", lambda m: flags[m[1]], text)
     # As in "pass duplicates='drop'".
     return re.sub(rf"\b({known})=(['\"])([\w.-]+)\2", lambda m: f"{flags[m[1]]} {m[3]}", text)
+
+
+def _flag(names: Sequence[str]) -> str:
+    """The long name of a flag, of two that say yes and no the one for yes."""
+    return next((name for name in reversed(names) if not name.startswith("--no-")), names[-1])

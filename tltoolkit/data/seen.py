@@ -84,6 +84,18 @@ class Seen:
         # All else is said of the latest data.
         return replace(self, rows=rows, files=self.files and earlier.files)
 
+    def with_trained(self, split: Split) -> "Seen":
+        """This and further images that were trained on.
+
+        Raises:
+            OSError: an image cannot be read.
+        """
+        parts = [self.rows, _rows(_image_digests(split), 0, False)]
+        if split.groups is not None:
+            parts.append(_rows(_group_digests(split), 0, True))
+        files = self.files and all(path is not None for path in split.paths)
+        return replace(self, rows=_first_of_each(np.concatenate(parts)), files=files)
+
     def count(self, split: str) -> int:
         """How many different images of a split there were."""
         images = self.rows[~self.rows["group"]]

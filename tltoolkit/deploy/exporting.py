@@ -44,7 +44,9 @@ def export(
     The file takes RGB pixels (B, S, S, 3) as float32 of 0..255 and gives probabilities (B, C). It
     carries the names of the classes, the decision (temperature, thresholds, abstention), the
     shares of the classes and how images are prepared, and a digest of all of it. `tl.load` reads
-    it and answers as the classifier does.
+    it and answers as the classifier does. Where the classifier knows how familiar images are, a
+    second output gives their distance (B, 1), and the file what a distance says; int8 is too
+    coarse for that and leaves it out.
 
     Args:
         classifier: What `tl.fine_tune` returned, a `Predictor`, or the directory of a saved one.
@@ -97,7 +99,8 @@ def export(
     images = _images(engine, calibration) if quantize == "int8" else None
     with tempfile.TemporaryDirectory() as folder:
         card = _card(before, engine, quantize)
-        made = converting.convert(graphs.of(engine), kind, Path(folder), card, images)
+        graph = graphs.of(engine, familiarity=card.familiarity is not None)
+        made = converting.convert(graph, kind, Path(folder), card, images)
         figures = checking.compare(before, loading.of_file(made), split)
         told = Export(
             path=target,
@@ -176,7 +179,7 @@ def _images(engine: KerasEngine, calibration: Split) -> np.ndarray:
 
 
 def _card(predictor: Predictor, engine: KerasEngine, quantize: str | None) -> Card:
-    known = engine.settings
+    known, familiarity = engine.settings, engine.familiarity
     return Card(
         class_names=tuple(predictor.class_names),
         decision=predictor.decision,
@@ -185,4 +188,6 @@ def _card(predictor: Predictor, engine: KerasEngine, quantize: str | None) -> Ca
         train_prior=known.train_prior if known else None,
         output_prior=known.output_prior if known else None,
         quantize=quantize,
+        # Numbers of eight bits are too coarse for a distance.
+        familiarity=None if familiarity is None or quantize == "int8" else familiarity.ranks,
     )

@@ -23,6 +23,7 @@ _ROW = {
         },
         "probability": {"type": "number"},
         "abstained": {"type": "boolean", "description": "Not sure enough to answer."},
+        "familiarity": {"type": "number", "description": "Only where the classifier knows it."},
         "probabilities": {"type": "object", "additionalProperties": {"type": "number"}},
         "error": {"type": "string"},
     },

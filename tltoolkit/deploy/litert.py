@@ -45,8 +45,11 @@ def write(model: Any, path: Path, card: Card, images: np.ndarray | None) -> byte
         raise _lacking(others)
     if card.quantize == "int8":
         _end_in_floats(made)
+    familiarity = card.familiarity is not None
+    if familiarity:
+        _in_order(made)
     for name, content in (
-        (litert_metadata.ENTRY, litert_metadata.metadata(card.image_size)),
+        (litert_metadata.ENTRY, litert_metadata.metadata(card.image_size, familiarity)),
         (KEY, card.to_text().encode()),
     ):
         _add(made, name, content)
@@ -98,6 +101,12 @@ def _end_in_floats(made: Any) -> None:
         activation.inputs, activation.outputs, activation.outputs, last.outputs,
     )  # fmt: skip
     graph.operators[-2:] = [last, activation]
+
+
+def _in_order(made: Any) -> None:
+    """Let the outputs come as Keras numbered them; the converter gives them in any order."""
+    names = {bytes(one.name): one.tensorIndex for one in made.signatureDefs[0].outputs}
+    made.subgraphs[0].outputs = [names[name] for name in sorted(names)]
 
 
 def _add(made: Any, name: str, content: bytes) -> None:

@@ -24,8 +24,13 @@ PARSER = "1.0.0"
 Table = tuple[Any, ...]
 
 
-def metadata(image_size: int) -> bytes:
-    """That of a classifier of pixels 0..255, whose labels are in the associated file `LABELS`."""
+def metadata(image_size: int, familiarity: bool = False) -> bytes:
+    """That of a classifier of pixels 0..255, whose labels are in the associated file `LABELS`.
+
+    Args:
+        image_size: Side of the images.
+        familiarity: Whether a second output gives the distance from the images of training.
+    """
     import flatbuffers
 
     pixels = (
@@ -39,7 +44,9 @@ def metadata(image_size: int) -> bytes:
     )
     labels = (LABELS, "Names of the classes.", AXIS_LABELS)
     scores = ("probability", "Of each class.", None, None, None, ([1.0], [0.0]), [labels])
-    graph = (None, None, [pixels], [scores])
+    distance = ("distance", "From the images of training, >= 0.")
+    outputs = [scores, distance] if familiarity else [scores]
+    graph = (None, None, [pixels], outputs)
     root = ("Image classifier", "Exported by tltoolkit.", None, [graph], None, None, None, PARSER)
     builder = flatbuffers.Builder()
     builder.Finish(_table(builder, root), file_identifier=IDENTIFIER)

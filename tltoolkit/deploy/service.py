@@ -31,9 +31,12 @@ RETRY = {"Retry-After": "1"}  # seconds; the queue is some seconds long at most
 class Service:
     """A classifier that answers requests."""
 
-    def __init__(self, predictor: Predictor, limits: Limits) -> None:
-        """A service; it answers within `running`."""
+    def __init__(
+        self, predictor: Predictor, limits: Limits, min_familiarity: float | None = None
+    ) -> None:
+        """A service; it answers within `running`. Arguments as those of `application`."""
         self.predictor, self.limits, self.metrics = predictor, limits, Metrics()
+        self.min_familiarity = min_familiarity
         self._makers = versions_of(predictor.engine, None, 1)
         self._batcher: Batcher[np.ndarray, Prediction] = Batcher(
             self._compute, limits.batch_size, limits.wait
@@ -109,17 +112,24 @@ class Service:
 
     def _compute(self, batch: list[np.ndarray]) -> list[Prediction]:
         self.metrics.batches.observe(len(batch))
-        return self.predictor.answers(batch)
+        return self.predictor.answers(batch, self.min_familiarity)
 
 
-def application(predictor: Predictor, limits: Limits | None = None) -> FastAPI:
+def application(
+    predictor: Predictor, limits: Limits | None = None, min_familiarity: float | None = None
+) -> FastAPI:
     """The application of a classifier, for any ASGI server.
 
     Args:
         predictor: Of `tl.load`.
         limits: What it takes on; None takes the usual ones.
+        min_familiarity: As in `Predictor.predict`.
+
+    Raises:
+        ValueError: A `min_familiarity` out of range, or of a classifier that does not know it.
     """
-    service = Service(predictor, limits or Limits())
+    predictor.check_familiarity(min_familiarity)
+    service = Service(predictor, limits or Limits(), min_familiarity)
     # Its pages of documentation would load scripts of another host.
     how: dict[str, Any] = {"docs_url": None, "redoc_url": None, "lifespan": service.running}
     app = FastAPI(title="tltoolkit serve", version=__version__, **how)

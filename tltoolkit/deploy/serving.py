@@ -86,6 +86,7 @@ def run(
     listener: socket.socket,
     ready: Callable[[], None],
     limits: Limits | None = None,
+    min_familiarity: float | None = None,
 ) -> None:
     """Answer requests until SIGTERM or Ctrl-C, and then those that have begun.
 
@@ -94,6 +95,7 @@ def run(
         listener: Of `listening`.
         ready: Called as soon as requests are answered.
         limits: What it takes on; None takes the usual ones.
+        min_familiarity: As in `Predictor.predict`.
     """
     import numpy as np
     import uvicorn
@@ -102,7 +104,7 @@ def run(
 
     side = predictor.engine.image_size
     # What a runtime does at its first pass shall be no part of the first answer.
-    predictor.engine.said(np.zeros((1, side, side, 3), np.uint8))
+    predictor.engine.told(np.zeros((1, side, side, 3), np.uint8))
     # It warns of forms that are wrong, which whoever sent them is told.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     limits = limits or Limits()
@@ -113,7 +115,8 @@ def run(
         # As long as a request may take in all: then those that have begun are dropped.
         "timeout_graceful_shutdown": int(limits.reading + limits.answering) + 1,
     }
-    server = uvicorn.Server(uvicorn.Config(application(predictor, limits), **how))
+    app = application(predictor, limits, min_familiarity)
+    server = uvicorn.Server(uvicorn.Config(app, **how))
     with _ended_well(server):
         ready()
         server.run([listener])

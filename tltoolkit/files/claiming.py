@@ -50,6 +50,8 @@ OURS: Mapping[str, writing.Ours] = {
     "data.json": _keyed("format", "images", "origin"),
     "images.npy": lambda path: writing.marked(path, NUMPY),
     "model.weights.h5": lambda path: writing.marked(path, HDF5),
+    "familiarity.h5": lambda path: writing.marked(path, HDF5),
+    "statistics.h5": lambda path: writing.marked(path, HDF5),
     "model.keras": lambda path: writing.marked(path, ZIP),
 }
 # Written before a run is noted as started: they make no directory a used one.

@@ -159,6 +159,19 @@ def with_head(model: Any, head: Head) -> Any:
     return made
 
 
+def with_classes(model: Any, class_names: Sequence[str]) -> Any:
+    """Our classifier with a new, untrained head of the same form for other classes.
+
+    All other layers are shared. What training noted of the classes before is left out.
+    """
+    settings = dataclasses.replace(
+        settings_of(model), class_names=tuple(class_names), train_prior=None, output_prior=None
+    )
+    made = _finished(settings, model)
+    made.tltoolkit_settings = settings
+    return made
+
+
 def _finished(settings: Settings, body: Any) -> Any:
     """The layers of `body` that the head of `settings` needs, with it."""
     # By the model and not by the table: a trunk ends the network earlier.

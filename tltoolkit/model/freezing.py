@@ -147,6 +147,15 @@ def boundary(
     return None if partly and _numbers(tensor) > _numbers(model.inputs[0]) else tensor
 
 
+def head_input(model: Any, blocks: Blocks) -> Any | None:
+    """The tensor (B, F) of the features that the head reads; None where there is no such one.
+
+    That is where there are maps or tokens at the boundary, as of a dropout within the backbone.
+    """
+    tensor = boundary(model, freeze_plan(model, blocks, HEAD))
+    return None if tensor is None or len(tensor.shape) != 2 or None in tensor.shape[1:] else tensor
+
+
 def unclear_head(model: Any, blocks: Blocks) -> str:
     """What was found where the head has most of a model's weights and is no head, or "".
 

@@ -97,6 +97,7 @@ def train(
         why = f"{why}; {kept}, by the log loss of the validation images"
     # On the validation images too, which have had their say by now.
     kernel, bias = solving.on_all(task, choice)
+    progress.solved = solving.Solved(task=task, choice=choice, held=True, heat=heat)
     # In the history the solved head is the first epoch, and what was tuned from it the last one.
     epoch = sum(result.epochs for result in progress.results) - 1 if way else 0
     logs = {name: values[0] for name, values in progress.histories[0].items()}

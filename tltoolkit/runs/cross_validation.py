@@ -16,7 +16,7 @@ from tltoolkit.data.terms import KFOLD
 from tltoolkit.evaluation import Report
 from tltoolkit.model.builders import fresh
 from tltoolkit.runs.fine_tune import fine_tune
-from tltoolkit.runs.terms import PREPARED
+from tltoolkit.runs.terms import BARE, PREPARED
 
 CROSS_VALIDATE: Table = {
     "n_splits": KFOLD["n_splits"],
@@ -93,13 +93,13 @@ def cross_validate(
     check_image_data(data)
     # A model that another fold has trained knows the images that score this one.
     build = fresh(build)
-    reports = []
+    how, reports = {**(BARE if run_dir is None else {}), **options}, []
     for number, fold in enumerate(data.check().kfold(n_splits, seed), 1):
         assert fold.val is not None
         # The images that score are taken out, since a validation split picks the best epoch.
         inner = with_held(replace(fold, val=None, test=None), seed)
         directory = None if run_dir is None else Path(run_dir) / f"fold_{number}"
-        run = fine_tune(build(), inner, seed=seed, run_dir=directory, **options)
+        run = fine_tune(build(), inner, seed=seed, run_dir=directory, **how)
         meaning = options.get("from_logits", "auto")
         reports.append(evaluate(run.model, fold.val, from_logits=meaning))
     return CrossValidation(reports=tuple(reports))

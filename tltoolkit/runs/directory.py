@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tltoolkit.artifacts import artifact, presence, verified
+from tltoolkit.artifacts import artifact, beside, presence, verified
 from tltoolkit.callbacks import checkpoint
 from tltoolkit.data.seen import Seen
 from tltoolkit.files import reading
@@ -113,7 +113,8 @@ def reserve(target: Path, size: int) -> None:
 def finish(target: Path, run: Run) -> None:
     """Write the classifier, then the record that ends the run, and delete its checkpoints."""
     # The HDF5 library ends the process on a full disk. A weight takes four bytes; one to spare.
-    _check_room(target, 5 * run.model.count_params() + 2**20, "the trained classifier")
+    needed = 5 * run.model.count_params() + beside.size(run.model) + 2**20
+    _check_room(target, needed, "the trained classifier")
     # Before the record, whose presence says that the run is finished.
     artifact.write(run.model, target)
     variables = [{"trained": r.trained, "changed": r.changed} for r in run.stages]
@@ -162,6 +163,7 @@ def finished(target: Path, model: Any) -> Run:
         model.set_weights(loaded.get_weights())
         model.tltoolkit_settings = loaded.tltoolkit_settings
         model.tltoolkit_seen = loaded.tltoolkit_seen
+        beside.copy(loaded, model)
     run, now = Run.from_dict(record, model, target), variable_paths(model)
     # A model that was built again has the same variables under other automatic names.
     then = record.get("paths", now)  # a run of an earlier version has no paths

@@ -18,8 +18,9 @@ from tltoolkit.runs.candidates import Candidates
 from tltoolkit.runs.preparing import Prepared, prepare
 from tltoolkit.runs.record import Run, joined
 from tltoolkit.runs.terms import FINE_TUNE
-from tltoolkit.training import arguments, correcting
+from tltoolkit.training import arguments, correcting, known
 from tltoolkit.training.progress import Progress, checkpoint_bytes
+from tltoolkit.training.result import holding
 from tltoolkit.training.stage import run_stages
 
 
@@ -41,6 +42,8 @@ def fine_tune(
     verbose: str | int = "auto",
     from_logits: bool | str = "auto",
     budget: float | str | None = None,
+    familiarity: bool | None = None,
+    statistics: bool | None = None,
 ) -> Run:
     """Train a classifier stage by stage; its weights become those of the best epoch of all.
 
@@ -97,6 +100,17 @@ def fine_tune(
             `"1h"`. It is a plan, not a limit: fine-tuning gets as many epochs as fit a forecast
             from the first pass over the images, or none. Less than that pass takes is an error,
             after its first batches. None leaves it to the plan.
+        familiarity: Whether the classifier shall know how familiar images are, for
+            `predict(min_familiarity=)`: distances of their features from those of the training
+            images, and how far the validation images are, of which there must be 10 or more. It
+            is for classifiers of `build_classifier`. None does it where the head that comes out
+            was solved, whose features are at hand; True also where all layers were fitted, for
+            one more pass over both splits.
+        statistics: Whether the sums stay that a head in closed form was solved on, for
+            `tl.add_class` and `tl.update`. They take 4 bytes for each pair of features that it
+            reads: 7 MB for 1,280 of them, 11 MB for 1,632, 158 MB for all 6,288 of
+            EfficientNet-Lite0. None keeps them up to 32 MiB. They do not know weights of
+            classes: with `imbalance` there are none.
 
     The same call again goes on where a killed one was, in the middle of a plan or an epoch, and
     ends with the same weights to the bit: weights, optimizer, the best epoch, random states and
@@ -142,6 +156,11 @@ def fine_tune(
         budget=budget,
     )
     with directory.claimed(run_dir, resume) as target:
+        if familiarity:
+            known.check(prepared.job)
+        if statistics:
+            known.check_statistics(prepared.job, prepared.begun, prepared.compares)
+        asked = known.Asked(familiarity=familiarity, statistics=statistics)
         # Reading every image takes long: all that can be refused without comes before.
         # Those of the heads that are compared: near copies must not judge one another.
         hashes = prepared.compares and duplicates.tells_looks()
@@ -149,12 +168,13 @@ def fine_tune(
         # Around all that trains: the user's model changes only if the run succeeds.
         with correcting.put_back_on_failure(model):
             if target is None:
-                done = _train(run, run.seen, Progress(), _start(run))
+                done = _train(run, run.seen, Progress(), _start(run), asked)
             elif not directory.begin(target, run.noted(), resume):
-                done = _in_directory(run, target, save_freq)
+                done = _in_directory(run, target, save_freq, asked)
             else:
                 print(f"{target} holds this run, and it is finished: nothing is trained")
                 done = directory.finished(target, run.trained)
+                known.check_kept(done.model, asked)
             if done.model is model:
                 return done
             # Its head was put on other blocks: the user's model takes over that graph, too.
@@ -162,7 +182,7 @@ def fine_tune(
             return dataclasses.replace(done, model=model)
 
 
-def _in_directory(run: Prepared, target: Path, save_freq: str | int) -> Run:
+def _in_directory(run: Prepared, target: Path, save_freq: str | int, asked: known.Asked) -> Run:
     """Train with checkpoints, from the newest one on, and write what came out."""
     # What "auto" adds is not known yet: there shall be room for the most that it could be.
     unfrozen = [stage.unfreeze for stage in run.begun] + ["all"] * (run.plan == "auto")
@@ -174,7 +194,8 @@ def _in_directory(run: Prepared, target: Path, save_freq: str | int) -> Run:
         before = _start(run)
         if progress.go_on(run.job) and run.job.verbose:
             print(f"Going on with {target}, stage {len(progress.results) + 1}")
-        done = dataclasses.replace(_train(run, seen, progress, before), run_dir=target)
+        trained = _train(run, seen, progress, before, asked)
+        done = dataclasses.replace(trained, run_dir=target)
         directory.finish(target, done)
         return done
 
@@ -184,7 +205,13 @@ def _start(run: Prepared) -> list[Any]:
     return auto.values(run.job.model) if run.compares else []
 
 
-def _train(run: Prepared, seen: Seen, progress: Progress, before: Sequence[Any]) -> Run:
+def _train(
+    run: Prepared,
+    seen: Seen,
+    progress: Progress,
+    before: Sequence[Any],
+    asked: known.Asked,
+) -> Run:
     """All stages, or those that are left, and the weights of what is best."""
     job, model = run.job, run.trained
     model.tltoolkit_seen = seen
@@ -194,6 +221,12 @@ def _train(run: Prepared, seen: Seen, progress: Progress, before: Sequence[Any])
     progress.best.restore(job.model)
     # What a head in closed form assumes is what its stage, the first one, does.
     correcting.note_priors(model, job, progress.results, 0 if before else progress.best.epoch)
+    kept, _ = holding(progress.results, progress.best.epoch)
+    solved = run.compares or kept.stage.solved
+    familiar = solved if asked.familiarity is None else asked.familiarity
+    # First, as it asks for the features that the head was solved on.
+    model.tltoolkit_statistics = known.statistics(job, progress, asked.statistics)
+    model.tltoolkit_familiarity = known.familiarity(job, familiar)
     return Run(
         model=model,
         history=joined(progress.histories),

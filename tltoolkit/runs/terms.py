@@ -12,6 +12,8 @@ from tltoolkit.training.terms import BATCH_SIZE, STORAGE, VERBOSE
 
 UNITS = {"s": 1, "m": 60, "h": 3600}  # of a budget, in seconds
 FORCE, EPOCH = "force", "epoch"
+# Of a run that is scored and forgotten: what it could leave besides costs time.
+BARE: dict[str, Any] = {"familiarity": False, "statistics": False}
 
 # Of its dry run, too.
 PREPARED: Table = {
@@ -26,6 +28,8 @@ PREPARED: Table = {
 FINE_TUNE: Table = {
     **PREPARED,
     "resume": OneOf(True, False, FORCE),
+    "familiarity": OneOf(None, True, False),
+    "statistics": OneOf(None, True, False),
     "save_freq": Integer(1) | EPOCH,
 }
 

@@ -12,6 +12,7 @@ from tltoolkit.evaluation import Decision
 from tltoolkit.files import reading
 from tltoolkit.imbalance import check_prior
 from tltoolkit.runtimes import seal
+from tltoolkit.solving.ranks import Ranks
 
 # So that a later version can tell a file of another form.
 FORMAT = 1
@@ -33,6 +34,7 @@ class Card:
         train_prior: The share of each class in training, (C,), or None.
         output_prior: The share of each class that the probabilities assume, (C,), or None.
         quantize: How numbers were made smaller, or None.
+        familiarity: What the distances say that are the second output, or None without one.
     """
 
     class_names: tuple[str, ...]
@@ -42,6 +44,7 @@ class Card:
     train_prior: tuple[float, ...] | None = None
     output_prior: tuple[float, ...] | None = None
     quantize: str | None = None
+    familiarity: Ranks | None = None
 
     def __post_init__(self) -> None:
         names = tuple(self.class_names)
@@ -65,6 +68,11 @@ class Card:
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain["decision"] = self.decision.to_dict()
         plain["preparation"] = self.preparation.to_dict()
+        if self.familiarity is None:
+            # As before there was any, so that earlier versions read such a file.
+            del plain["familiarity"]
+        else:
+            plain["familiarity"] = self.familiarity.to_dict()
         return json.dumps({"format": FORMAT, "seal": seal.EMPTY, **plain})
 
     @classmethod
@@ -85,8 +93,10 @@ class Card:
 
     @classmethod
     def _of(cls, values: Mapping[str, Any]) -> "Card":
-        parts = {
+        parts: dict[str, Any] = {
             "decision": Decision.from_dict(values["decision"]),
             "preparation": Preparation.from_dict(values.get("preparation")),
         }
+        if (ranks := values.get("familiarity")) is not None:
+            parts["familiarity"] = Ranks.from_dict(ranks)
         return cls(**{**values, **parts})

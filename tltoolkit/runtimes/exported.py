@@ -1,6 +1,6 @@
 """An exported classifier, ready to compute."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +9,8 @@ import numpy as np
 from tltoolkit.augment import Preparation
 from tltoolkit.runtimes.card import Card
 
-# Pixels (B, S, S, 3) of float32 in, probabilities (B, C) out.
-Compute = Callable[[np.ndarray], np.ndarray]
+# Pixels (B, S, S, 3) of float32 in, probabilities (B, C) out, and in newer files distances (B, 1).
+Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,9 +37,22 @@ class Exported:
         """What every image goes through before."""
         return self.settings.preparation
 
+    @property
+    def familiar(self) -> bool:
+        """Whether it knows how familiar images are."""
+        return self.settings.familiarity is not None
+
+    def told(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """What `said` gives, and the familiarity (B,) in 0..1, or None where it is not known."""
+        values, *more = self.compute(np.ascontiguousarray(images, np.float32))
+        ranks = self.settings.familiarity
+        return self._summing(values), None if ranks is None else ranks(more[0][:, 0])
+
     def said(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (B, C) for images (B, S, S, 3), uint8."""
-        values = self.compute(np.ascontiguousarray(images, np.float32))
+        return self.told(images)[0]
+
+    def _summing(self, values: np.ndarray) -> np.ndarray:
         if self.settings.quantize is None or self.settings.multi_label:
             return values
         # Of numbers that were rounded the sum is not quite 1.

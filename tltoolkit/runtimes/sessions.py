@@ -36,7 +36,7 @@ def onnx(content: bytes, threads: int | None = None) -> Opened:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     card = session.get_modelmeta().custom_metadata_map.get(KEY)
-    return card, lambda images: np.asarray(session.run(None, {name: images})[0])
+    return card, lambda images: [np.asarray(one) for one in session.run(None, {name: images})]
 
 
 def litert(content: bytes, threads: int | None = None) -> Opened:
@@ -54,12 +54,14 @@ def litert(content: bytes, threads: int | None = None) -> Opened:
 
 
 def _interpreted(made: Any) -> Compute:
-    taken, given = made.get_input_details()[0]["index"], made.get_output_details()[0]["index"]
+    taken = made.get_input_details()[0]["index"]
+    # In the order of the graph's outputs, which that of their names need not be.
+    given = [one["index"] for one in made.get_output_details()]
     # It holds one batch at a time.
     lock = threading.Lock()
     shape: list[tuple[int, ...]] = []
 
-    def compute(images: np.ndarray) -> np.ndarray:
+    def compute(images: np.ndarray) -> list[np.ndarray]:
         with lock:
             if shape != [images.shape]:
                 made.resize_tensor_input(taken, images.shape)
@@ -67,7 +69,7 @@ def _interpreted(made: Any) -> Compute:
                 shape[:] = [images.shape]
             made.set_tensor(taken, images)
             made.invoke()
-            return np.asarray(made.get_tensor(given))
+            return [np.asarray(made.get_tensor(one)) for one in given]
 
     return compute
 
@@ -85,7 +87,7 @@ def openvino(content: bytes, weights: bytes, threads: int | None = None) -> Open
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     compiled = core.compile_model(model, "CPU", settings)
     card = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
-    return card, lambda images: np.asarray(compiled(images)[0])
+    return card, lambda images: list(map(np.asarray, compiled(images).to_tuple()))
 
 
 def saved_model(folder: Path) -> Compute:
@@ -97,8 +99,9 @@ def saved_model(folder: Path) -> Compute:
     serve = loaded.signatures["serving_default"]
     (name,) = serve.structured_input_signature[1]
 
-    def compute(images: np.ndarray, _loaded: Any = loaded) -> np.ndarray:
-        (values,) = serve(**{name: tf.constant(images)}).values()
-        return np.asarray(values)
+    def compute(images: np.ndarray, _loaded: Any = loaded) -> list[np.ndarray]:
+        values = serve(**{name: tf.constant(images)})
+        # Keras numbers them: output_0, output_1.
+        return [np.asarray(values[key]) for key in sorted(values)]
 
     return compute

@@ -159,11 +159,27 @@ def average(rows: Rows, candidates: Candidates, chosen: Sequence[Chosen]) -> tup
     An average in the logits of linear heads is a linear head, whatever each of them reads.
     """
     heads = [rows.solve(candidates[one.candidate], one.strength, one.kind) for one in chosen]
-    shares = [one.share for one in chosen]
+    return added(heads, [one.share for one in chosen], rows.counts, rows.multi_label)
+
+
+def added(
+    heads: Sequence[tuple[Floats, Floats]],
+    shares: Sequence[float],
+    counts: Floats,
+    multi_label: bool,
+) -> tuple[Floats, Floats]:
+    """Kernel (F, C) and bias (C,) that give the sum of the logits of heads times their shares.
+
+    Args:
+        heads: Kernel and bias of each.
+        shares: What the logits of each are multiplied by.
+        counts: (C,) weight of the rows that have each label.
+        multi_label: Whether the labels are independent.
+    """
     kernel = np.einsum("h,hfc->fc", shares, [head[0] for head in heads])
     bias = np.einsum("h,hc->c", shares, [head[1] for head in heads])
-    if not rows.multi_label:  # logits count up to a constant per row
-        there = rows.counts > 0
+    if not multi_label:  # logits count up to a constant per row
+        there = counts > 0
         kernel = kernel - kernel[:, there].mean(1, keepdims=True)
         bias = bias - bias[there].mean()
     return kernel, bias

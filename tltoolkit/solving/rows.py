@@ -90,11 +90,7 @@ class Rows:
         key = tuple(names)
         if key not in self._sums:
             self._sums[key] = self._summed(names)
-        sums = self._sums[key]
-        kernel, offset = sums.solve(strength * float(np.trace(sums.xx)) / sums.weight)
-        cross = sums.xy.T @ kernel + np.outer(sums.y, offset)
-        fits = Fits(cross, sums.x @ kernel + sums.weight * offset, self.counts, sums.weight)
-        return kernel, offset, fits
+        return fitted(self._sums[key], strength)
 
     def _summed(self, names: Sequence[str]) -> Sums:
         """The sums of the rows, which stream: only these sums stay in memory."""
@@ -120,3 +116,16 @@ class Rows:
 
     def _scaled(self, name: str, rows: slice = slice(None)) -> Floats:
         return self.scales[name](self.features[rows, self.parts[name]])
+
+
+def fitted(sums: Sums, strength: float) -> tuple[Floats, Floats, Fits]:
+    """Kernel and bias of ridge on scaled rows of these sums, and what its fits add up to.
+
+    Args:
+        sums: Of the rows.
+        strength: Of the ridge, as a share of the mean squared length of a row.
+    """
+    kernel, offset = sums.solve(strength * float(np.trace(sums.xx)) / sums.weight)
+    cross = sums.xy.T @ kernel + np.outer(sums.y, offset)
+    whole = sums.x @ kernel + sums.weight * offset
+    return kernel, offset, Fits(cross, whole, sums.y, sums.weight)

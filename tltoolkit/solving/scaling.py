@@ -53,7 +53,11 @@ def scale_of(features: npt.NDArray[np.floating]) -> Scale:
     count = max(len(features), 1)
     mean = sum(part.sum(0, dtype=np.float64) for part in stripes(features)) / count
     squares = sum(np.square(part - mean).sum(0) for part in stripes(features))
-    std = np.sqrt(squares / count)
+    return scale_by(mean, np.sqrt(squares / count))
+
+
+def scale_by(mean: Floats, std: Floats) -> Scale:
+    """The scale of one part of these means (F,) and standard deviations (F,)."""
     varies = std > CONSTANT * np.abs(mean) + np.finfo(np.float32).tiny
     if not varies.any():
         return Scale(mean, np.zeros_like(std))

@@ -18,12 +18,19 @@ from tltoolkit.plans.terms import LBFGS
 from tltoolkit.training import made_up, untouched
 from tltoolkit.training.job import Job
 from tltoolkit.training.linear import linear_head, makes_outputs
-from tltoolkit.training.result import StageResult
+from tltoolkit.training.result import StageResult, holding
 
 RETRAIN = "retrain"
 # Attributes of a model in which training notes something.
 # `put_back_on_failure` goes through them: a new note belongs here.
-NOTED = ("tltoolkit_settings", "tltoolkit_assumed", "tltoolkit_preparation", "tltoolkit_seen")
+NOTED = (
+    "tltoolkit_settings",
+    "tltoolkit_assumed",
+    "tltoolkit_preparation",
+    "tltoolkit_seen",
+    "tltoolkit_familiarity",
+    "tltoolkit_statistics",
+)
 # Those of them that say which class shares its outputs assume.
 PRIORS = NOTED[:2]
 
@@ -118,12 +125,7 @@ def for_stage(job: Job, stage: Stage) -> Job:
 
 def note_priors(model: Any, job: Job, stages: Iterable[StageResult], best_epoch: int) -> None:
     """Let the model know the class shares that its outputs assume; ours, those of training too."""
-    # `result` is afterwards the stage that the best epoch belongs to.
-    epoch = best_epoch
-    for result in stages:
-        if epoch < result.epochs:
-            break
-        epoch -= result.epochs
+    result, epoch = holding(stages, best_epoch)
     correction = for_stage(job, result.stage).correction
     solved = result.stage.solved
     # What was planned, not what ran: schedules of sampling and weights go by it.

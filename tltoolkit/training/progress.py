@@ -38,6 +38,8 @@ class Progress:
         since: When this process began to work on the stage.
         paths: Those of the model's variables in this process, in their order.
         choice: The heads that a stage of this process chose in closed form, or None.
+        solved: The head in closed form that the run ends with, as `solving.Solved`; None where it
+            ends with another, or an interrupted run has to find it again.
     """
 
     directory: Path | None = None
@@ -51,6 +53,7 @@ class Progress:
     since: float = 0.0
     paths: list[str] = field(default_factory=list)
     choice: Any = None
+    solved: Any = None
 
     @property
     def start(self) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """What a stage leaves: its settings and what came of them, as plain data."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,3 +51,12 @@ class StageResult:
             tuple(paths.get(path, path) for path in group) for group in (self.trained, self.changed)
         )
         return dataclasses.replace(self, trained=trained, changed=changed)
+
+
+def holding(results: Iterable[StageResult], epoch: int) -> tuple[StageResult, int]:
+    """The stage that an epoch of a run belongs to, the last one if none, and its epoch there."""
+    for result in results:
+        if epoch < result.epochs:
+            break
+        epoch -= result.epochs
+    return result, epoch

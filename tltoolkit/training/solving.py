@@ -1,11 +1,14 @@
 """A stage that solves the linear head to its optimum on stored features."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from tltoolkit.data import duplicates
 from tltoolkit.model import freezing
 from tltoolkit.plans.stages import Stage
 from tltoolkit.plans.terms import LBFGS
+from tltoolkit.solving.statistics import Statistics, names_read, size
 from tltoolkit.training import closed, objective, probe, saying, scoring
 from tltoolkit.training.closed import Choice
 from tltoolkit.training.job import History, Job, Task, task_of
@@ -32,6 +35,36 @@ def fit(task: Task, progress: Progress) -> History:
         print(f"Solved: {saying.values(logs)}", flush=True)
     progress.best.consider(task.job.model, task.first_epoch, logs)
     return {name: [value] for name, value in logs.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solved:
+    """A head in closed form, and what it was solved on.
+
+    Attributes:
+        task: Its stage.
+        choice: The heads that were chosen.
+        held: Whether the validation images were among its rows.
+        heat: What its logits were divided by afterwards.
+    """
+
+    task: Task
+    choice: Choice
+    held: bool = False
+    heat: float = 1.0
+
+    def size(self) -> int:
+        """Bytes that the statistics take."""
+        (one,) = self.choice.choices
+        names = names_read(self.choice.parts, self.choice.candidates, one.chosen)
+        return size(self.choice.parts, names)
+
+    def statistics(self) -> Statistics:
+        """The sums of its rows, for a head without weights of rows: see `known.counts_alike`."""
+        rows, targets = on_rows(self.task, self.held)
+        (one,) = self.choice.choices
+        chosen = [replace(head, share=head.share / self.heat) for head in one.chosen]
+        return Statistics.of(rows, targets, self.choice.parts, self.choice.candidates, chosen)
 
 
 def task_of_head(job: Job, stage: Stage) -> Task:
@@ -86,10 +119,15 @@ def usual(task: Task, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
 
 def on_all(task: Task, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
     """Kernel and bias of the chosen heads, solved on training and validation images together."""
-    rows, held = _rows(task), _held(task)
-    if held is not None:
-        rows = np.concatenate([rows[0], held[0]]), np.concatenate([rows[1], held[1]])
-    return choice.on(*rows)
+    return choice.on(*on_rows(task, held=True))
+
+
+def on_rows(task: Task, held: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Features and targets of the training images, and where `held` of the validation images."""
+    rows, more = _rows(task), _held(task) if held else None
+    if more is None:
+        return rows
+    return np.concatenate([rows[0], more[0]]), np.concatenate([rows[1], more[1]])
 
 
 def held_out_f1(task: Task, choice: Choice) -> float:

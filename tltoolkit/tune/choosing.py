@@ -12,7 +12,7 @@ from tltoolkit.data.images import check_image_data
 from tltoolkit.evaluation import Report
 from tltoolkit.model.classifier import build_classifier
 from tltoolkit.runs.fine_tune import fine_tune
-from tltoolkit.runs.terms import seconds_of
+from tltoolkit.runs.terms import BARE, seconds_of
 from tltoolkit.tune import climbing
 from tltoolkit.tune.bench import Weights, weights_of
 from tltoolkit.tune.climbing import Rung
@@ -102,7 +102,8 @@ def choose_backbone(
             multi_label=data.multi_label,
         )
         # Without the validation images, on which a solved head would be solved, too.
-        run = fine_tune(model, replace(small, val=None), "solve", seed=seed, verbose=0)
+        learned = replace(small, val=None)
+        run = fine_tune(model, learned, "solve", seed=seed, verbose=0, **BARE)
         report = evaluate(run.model, small.val)
         seconds = time.perf_counter() - started
         left -= seconds

@@ -15,6 +15,7 @@ from tltoolkit.model import freezing
 from tltoolkit.model.network import network_of, probabilities
 from tltoolkit.plans.stages import Plan
 from tltoolkit.runs.fine_tune import fine_tune
+from tltoolkit.runs.terms import BARE
 from tltoolkit.training import probe
 from tltoolkit.training.caching import Examples, Features, Wanted
 from tltoolkit.training.features import Storage
@@ -86,12 +87,12 @@ def trainings(
     The model is trained by a plan; `options` are further arguments of `fine_tune`.
     """
     # The data was checked as a whole.
-    data = replace(data, duplicates="allow")
+    data, how = replace(data, duplicates="allow"), {**BARE, **options}
 
     def train(rows: Any, seed: int) -> Report:
         part = replace(data, train=data.train.subset(rows))
         # A new model each time: the curve is of trainings from the start.
-        run = fine_tune(build(), part, plan, seed=seed, **options)
+        run = fine_tune(build(), part, plan, seed=seed, **how)
         meaning = options.get("from_logits", "auto")
         return evaluate(run.model, data.splits[on], from_logits=meaning)
 
