@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
 import tltoolkit as tl
@@ -439,9 +440,13 @@ def test_maps_go_from_0_to_1_and_overlays_show_them(trained: Predictor) -> None:
     assert told.maps.dtype == np.float32
     np.testing.assert_allclose(told.maps.min(axis=(1, 2)), 0)
     np.testing.assert_allclose(told.maps.max(axis=(1, 2)), 1)
-    expected = [one - one.min() for one in told.evidence]
-    expected = [one / one.max() for one in expected]
-    np.testing.assert_allclose(told.maps, expected, atol=1e-6)
+    # By SciPy: smoothed over a 28th of the side, and but for 2 % of the places at either end.
+    smooth = [gaussian_filter(one, 24 / 28, mode="nearest") for one in told.evidence]
+    ends = [np.percentile(one, (2, 98)) for one in smooth]
+    expected = [
+        np.clip((one - a) / (b - a), 0, 1) for one, (a, b) in zip(smooth, ends, strict=True)
+    ]
+    np.testing.assert_allclose(told.maps, expected, atol=0.02)
     over = told.overlay(0)
     assert (over.shape, over.dtype) == ((24, 24, 3), np.uint8)
     np.testing.assert_array_equal(over[told.maps[0] == 0], images[0][told.maps[0] == 0])

@@ -39,8 +39,9 @@ class Explanation:
     def maps(self) -> np.ndarray:
         """(N, S, S) float32 of 0..1, to be looked at.
 
-        In each image the least evidence is 0 and the greatest 1, as in Zhou et al. 2016, so that
-        values of two images do not compare. A map that is the same everywhere is all 0.
+        The evidence, smoothed over a 28th of the side: in each image the least is 0 and the
+        greatest 1 (but for 2 % at either end), so that values of two images do not compare. A map
+        that is the same everywhere is all 0.
         """
         return overlays.scaled(self.evidence)
 
