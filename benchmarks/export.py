@@ -3,13 +3,13 @@
     python benchmarks/export.py RUN DIR                # 6 minutes of processor time
     python benchmarks/export.py RUN DIR --repeats 100
 
-Seen on 2 cores that other programs kept busy (load 4), EfficientNet-Lite0 with plan="solve" (a head
-on all blocks), TrashNet's 431 test images, macro F1 0.925; of all float formats every label is the
-same, largest difference 6.5e-6. MB and median ms, Keras' compiled function 52.0: LiteRT 13.6, 26.7
-(1.94 times quicker), ONNX 13.6, 30.6 (1.70), OpenVINO 13.7, 33.8 (1.54), SavedModel 29.2, 54.4;
-float16 6.9 MB, differences up to 0.014, same labels. int8 does not suit such a head: 4.0 MB, 94.0 %
-same labels, macro F1 0.885. First answer: run 16.6 s, 824 MB; .onnx 1.3 s, 158 MB; .tflite 1.2 s,
-118 MB; .xml 2.0 s, 186 MB.
+Seen on 2 idle cores (AVX2, no VNNI), EfficientNet-Lite0 with plan="linear_probe", TrashNet's 431
+test images, macro F1 0.8819; of float32 formats every label is the same, largest difference 6.9e-6.
+MB and median ms, Keras' compiled function 31.5: LiteRT 13.5, 16.4 (1.93 times quicker), ONNX 13.5,
+18.0 (1.75), OpenVINO 13.6, 16.3 (1.93), SavedModel 29.0, 32.3; float16 6.8 MB, differences up to
+0.024, 99.8 % same labels or more. int8: 4.0 MB, 16.5 ms (1.91), 98.6 % same labels, macro F1 0.8699.
+First answer: run 10.1 s, 822 MB; .tflite 0.65 s, 117 MB; .onnx 0.66 s, 162 MB; .xml 0.84 s, 167 MB.
+With a head on all blocks (plan="solve", macro F1 0.925) int8 gives 95.4 % same labels, 0.901.
 
 RUN is a run or a saved classifier, DIR holds train, val and test folders, such as TrashNet: int8 is
 calibrated on the training images, and all are compared on the test images. The time is that of one
