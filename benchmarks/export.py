@@ -7,7 +7,7 @@ Seen on 2 idle cores (AVX2, no VNNI), EfficientNet-Lite0 with plan="linear_probe
 test images, macro F1 0.8819; of float32 formats every label is the same, largest difference 6.9e-6.
 MB and median ms, Keras' compiled function 31.5: LiteRT 13.5, 16.4 (1.93 times quicker), ONNX 13.5,
 18.0 (1.75), OpenVINO 13.6, 16.3 (1.93), SavedModel 29.0, 32.3; float16 6.8 MB, differences up to
-0.024, 99.8 % same labels or more. int8: 4.0 MB, 16.5 ms (1.91), 98.6 % same labels, macro F1 0.8699.
+0.024, 99.8 % same labels or more. int8: 4.0 MB, 16.5 ms (1.91), 98.6 % same labels, F1 0.8699.
 First answer: run 10.1 s, 822 MB; .tflite 0.65 s, 117 MB; .onnx 0.66 s, 162 MB; .xml 0.84 s, 167 MB.
 With a head on all blocks (plan="solve", macro F1 0.925) int8 gives 95.4 % same labels, 0.901.
 
