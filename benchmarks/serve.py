@@ -5,7 +5,8 @@
 
 Seen on 2 idle cores, EfficientNet-Lite0 with a head on all blocks as .onnx, 60 s: 4,131 requests,
 no error, none lost, all answers as of `predict`; 68.5 images a second, 0.68 of the bare runtime
-(101.0), 0.86 of it with decoding (`Predictor.stream`, 79.9); median 465 ms, 99th percentile 564 ms; 560 MB.
+(101.0), 0.86 of it with decoding (`Predictor.stream`, 79.9); median 465 ms, 99th percentile 564 ms;
+560 MB.
 
 Clients on this machine send one JPEG after the other, each on a connection of its own, and compare
 every answer with that of `Predictor.predict`. The bare runtime is the same classifier in a process
