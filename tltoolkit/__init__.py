@@ -30,6 +30,7 @@ _NAMES = {
     "deploy.benchmark": ["benchmark"],
     "deploy.exporting": ["export"],
     "evaluation": ["Report"],
+    "explaining.embedding": ["embed"],
     "explaining.maps": ["explain"],
     "imbalance": ["Imbalance"],
     "model": ["surgery"],

@@ -33,7 +33,8 @@ from tltoolkit.deploy.serving import listening
 from tltoolkit.deploy.terms import BENCHMARK, EXPORT, LIMITS, SERVE
 from tltoolkit.evaluation import intervals, thresholds
 from tltoolkit.evaluation.compare import COMPARE
-from tltoolkit.explaining.terms import EXPLAIN
+from tltoolkit.explaining.embedding import Embedding
+from tltoolkit.explaining.terms import EMBED, EXPLAIN, MAP, NEIGHBOURS
 from tltoolkit.imbalance import terms as balancing
 from tltoolkit.losses import counts, cross_entropy, focal
 from tltoolkit.model.classifier import Settings
@@ -71,6 +72,11 @@ def network() -> keras.Model:
 @functools.cache
 def predictor() -> Predictor:
     return Predictor(model=network(), class_names=("a", "b"))
+
+
+@functools.cache
+def embedding() -> Embedding:
+    return tl.embed(network(), PIXELS)
 
 
 @functools.cache
@@ -245,6 +251,11 @@ PLACES = {
     "explain": Place(
         EXPLAIN, tl.explain, lambda **k: tl.explain(network(), PIXELS, **k)
     ),
+    "embed": Place(EMBED, tl.embed, lambda **k: tl.embed(network(), PIXELS, **k)),
+    "Embedding.neighbours": Place(
+        NEIGHBOURS, Embedding.neighbours, lambda **k: embedding().neighbours(PIXELS, **k)
+    ),
+    "Embedding.map": Place(MAP, Embedding.map, lambda **k: embedding().map(**k)),
     "export": Place(
         EXPORT, tl.export, lambda **k: tl.export(predictor(), "nowhere.tflite", **k)
     ),

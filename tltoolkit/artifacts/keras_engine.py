@@ -76,8 +76,13 @@ class KerasEngine:
         """What `said` gives, and the familiarity (B,) in 0..1, or None where it is not known."""
         if (known := self.familiarity) is None:
             return self.said(images), None
+        said, features = self.both(images)
+        return said, known(features)
+
+    def both(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What `said` gives, and what the head reads of it, (B, F); `features` is not None."""
         values, features = self._both.predict_on_batch(self.network.as_input(images)[0])
-        return self._probabilities(values), known(features)
+        return self._probabilities(values), features
 
     def said(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (B, C) for images (B, S, S, 3), uint8."""

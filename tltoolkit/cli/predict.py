@@ -82,7 +82,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         shown = _shown(answers, len(found))
         for (path, named), answer, overlay in zip(found, shown, overlays, strict=True):
             # What was named itself is an image to whoever named it, and gets a row.
-            if not named and rows.is_bad(answer) and not _like_image(path):
+            if not named and rows.is_bad(answer) and not like_image(path):
                 skipped["no image"] += 1
                 continue
             bad += write(path, answer, overlay)
@@ -137,7 +137,7 @@ def _files_of(name: str, skipped: Counter[str]) -> list[tuple[str, bool]]:
     return [(one, False) for one in found]
 
 
-def _like_image(path: str) -> bool:
+def like_image(path: str) -> bool:
     """Whether a file has the name or the first bytes of an image, and was to be one."""
     from tltoolkit.data import kinds, walk
 

@@ -28,16 +28,27 @@ def arguments(seen: "Seen | None", kind: str) -> dict[str, Any]:
     return {k: v for k, v in seen.origin["settings"].items() if k in known} | policies
 
 
-def images(path: str, seen: "Seen | None") -> Any:
-    """The `ImageData` of a folder or a table, read and split as a run read and split its own."""
+def images(path: str, seen: "Seen | None", **shares: float) -> Any:
+    """The `ImageData` of a folder or a table, read and split as a run read and split its own.
+
+    `shares` are in the place of the run's own.
+    """
     from tltoolkit import data
 
     place = Path(path)
     kind = reader(place)
     how = arguments(seen, kind)
     if kind == "from_table":
-        how = {"split": data.table.said_split(place), **how}
-    return getattr(data, kind)(place, **how).check()
+        # By its full name: the room knows it only once something of it was used.
+        from tltoolkit.data import table
+
+        how = {"split": table.said_split(place), **how}
+    return getattr(data, kind)(place, **how | shares).check()
+
+
+def all_of(path: str, seen: "Seen | None") -> Any:
+    """All images of a folder or a table as one split, read as a run read its own."""
+    return whole(images(path, seen, val=0.0, test=0.0))
 
 
 def whole(data: Any) -> Any:

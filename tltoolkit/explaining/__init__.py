@@ -1,4 +1,4 @@
-"""What a classifier sees: where in an image the evidence for its answer lies.
+"""What a classifier sees: where in an image the evidence lies, and which images are alike to it.
 
 Nothing here trains, and no prediction depends on it.
 """

@@ -8,12 +8,11 @@ import numpy as np
 
 from tltoolkit import _checks
 from tltoolkit.artifacts import seeing
-from tltoolkit.artifacts.inference import versions_of
 from tltoolkit.artifacts.predictor import Predictor
 from tltoolkit.artifacts.seeing import BadImage
-from tltoolkit.data import ImageError
 from tltoolkit.explaining.explanation import Explanation
 from tltoolkit.explaining.found import Finder
+from tltoolkit.explaining.looking import seer
 from tltoolkit.explaining.occlusion import Occlusion
 from tltoolkit.explaining.targets import Target, Targets
 from tltoolkit.explaining.terms import OCCLUSION
@@ -56,14 +55,7 @@ class Explainer:
             read: Of one item.
         """
         targets = Targets.of(self.predictor, target, count)
-        makers = versions_of(self.predictor.engine, None, 1)
-
-        def see(item: Any, i: int) -> np.ndarray | BadImage:
-            try:
-                return seeing.seen(read(item), i, makers)
-            except ImageError as error:  # of a split, whose files are read in `read`
-                return BadImage(name=error.path, reason=error.reason)
-
+        see = seer(self.predictor.engine, read)
         # Not by `yield` here: wrong arguments shall be found at the call.
         return self._explained(seeing.decoded(images, see, self.batch_size), targets)
 

@@ -7,11 +7,11 @@ from typing import Any
 from tltoolkit import _checks
 from tltoolkit.artifacts import loading, seeing
 from tltoolkit.artifacts.predictor import Predictor
-from tltoolkit.augment.labels import reader
 from tltoolkit.data import Split
 from tltoolkit.evaluation import Decision
 from tltoolkit.explaining.explainer import Explainer
 from tltoolkit.explaining.explanation import Explanation, joined
+from tltoolkit.explaining.looking import check_some, items_of
 from tltoolkit.explaining.targets import Target
 from tltoolkit.explaining.terms import CAM, EXPLAIN
 
@@ -57,10 +57,7 @@ def explain(
         TypeError: No classifier.
     """
     _checks.arguments(EXPLAIN, locals())
-    if not isinstance(images, Split):
-        seeing.check_several(images)
-    if len(images) == 0:
-        raise _checks.fail("images", "one image or more", images)
+    check_some(images)
     return explained(
         Explainer.of(predictor_of(model), method, by_block, batch_size), images, target
     )
@@ -70,14 +67,9 @@ def explained(
     explainer: Explainer, images: Sequence[seeing.Image] | Split, target: Target = None
 ) -> Explanation:
     """What an explainer finds in one image or more; arguments and errors as of `explain`."""
-    if isinstance(images, Split):
-        # By number, so that files are read in the threads that prepare images.
-        read = reader(images, explainer.predictor.engine.image_size)
-        batches = explainer.stream(range(len(images)), target, len(images), read)
-    else:
-        batches = explainer.stream(images, target, len(images))
+    items, read = items_of(images, explainer.predictor.engine.image_size)
     parts = []
-    for batch, part in batches:
+    for batch, part in explainer.stream(items, target, len(images), read):
         for item in batch:
             seeing.good(item)
         parts += [part] if part is not None else []
@@ -85,7 +77,7 @@ def explained(
 
 
 def predictor_of(model: Any) -> Predictor:
-    """A predictor of whatever `explain` takes.
+    """A predictor of whatever `explain` and `embed` take.
 
     Raises:
         TypeError: It is none of that.
