@@ -179,11 +179,16 @@ def embed(model: Any, images: looking.Images, *, batch_size: int = 32) -> Embedd
     predictor = predictor_of(model)
     features, probabilities = _computed(predictor, images, batch_size)
     answers = predictor.decision.decide(probabilities).labels
-    split = images if isinstance(images, Split) else None
+    labels = None
+    if isinstance(images, Split):
+        names = tuple(images.name(i) for i in range(len(images)))
+        labels = _texts(images.labels, images.class_names)
+    else:
+        names = _names(images)
     return Embedding(
         features=features,
-        names=tuple(split.name(i) for i in range(len(split))) if split else _names(images)  # type: ignore[arg-type],
-        labels=None if split is None else _texts(split.labels, split.class_names),
+        names=names,
+        labels=labels,
         predicted=_texts(answers, predictor.class_names),
         class_names=tuple(predictor.class_names),
         predictor=predictor,
