@@ -128,7 +128,10 @@ def load_data(args: argparse.Namespace, stored: Mapping[str, Any] | None = None)
     how = dict(stored or {})
     if path.is_file():
         given |= _table(args)
-        how = {"split": data.table.said_split(path), **how}
+        # By its full name: the room knows it only once something of it was used.
+        from tltoolkit.data import table
+
+        how = {"split": table.said_split(path), **how}
     read = data.from_table if path.is_file() else data.from_directory
     found = read(path, **how | {name: v for name, v in given.items() if v is not None})
     if args.verbose:

@@ -39,7 +39,10 @@ def images(path: str, seen: "Seen | None", **shares: float) -> Any:
     kind = reader(place)
     how = arguments(seen, kind)
     if kind == "from_table":
-        how = {"split": data.table.said_split(place), **how}
+        # By its full name: the room knows it only once something of it was used.
+        from tltoolkit.data import table
+
+        how = {"split": table.said_split(place), **how}
     return getattr(data, kind)(place, **how | shares).check()
 
 

@@ -180,9 +180,10 @@ def embed(model: Any, images: looking.Images, *, batch_size: int = 32) -> Embedd
     features, probabilities = _computed(predictor, images, batch_size)
     answers = predictor.decision.decide(probabilities).labels
     split = images if isinstance(images, Split) else None
+    given: Any = images  # of a sequence, where there is no split
     return Embedding(
         features=features,
-        names=tuple(split.name(i) for i in range(len(split))) if split else _names(images),
+        names=tuple(split.name(i) for i in range(len(split))) if split else _names(given),
         labels=None if split is None else _texts(split.labels, split.class_names),
         predicted=_texts(answers, predictor.class_names),
         class_names=tuple(predictor.class_names),
@@ -238,4 +239,4 @@ def _texts(labels: np.ndarray, class_names: Sequence[str]) -> tuple[str, ...]:
     """Labels (N,) or (N, C) as names; several are joined by "|"."""
     if labels.ndim == 1:
         return tuple(class_names[label] for label in labels)
-    return tuple("|".join(class_names[c] for c in np.flatnonzero(row)) for row in labels)
+    return tuple("|".join(class_names[int(c)] for c in np.flatnonzero(row)) for row in labels)

@@ -43,7 +43,9 @@ def _npz(path: Path, columns: Mapping[str, Any]) -> None:
     import numpy as np
 
     # As arrays of text, which need no pickle to be read.
-    arrays = {name: np.asarray(values) for name, values in columns.items() if values is not None}
+    arrays: Any = {
+        name: np.asarray(values) for name, values in columns.items() if values is not None
+    }
     with open(path, "wb") as file:  # of a name it would take the end for its own
         np.savez(file, **arrays)
 
