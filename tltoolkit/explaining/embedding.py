@@ -179,16 +179,12 @@ def embed(model: Any, images: looking.Images, *, batch_size: int = 32) -> Embedd
     predictor = predictor_of(model)
     features, probabilities = _computed(predictor, images, batch_size)
     answers = predictor.decision.decide(probabilities).labels
-    labels = None
-    if isinstance(images, Split):
-        names = tuple(images.name(i) for i in range(len(images)))
-        labels = _texts(images.labels, images.class_names)
-    else:
-        names = _names(images)
+    split = images if isinstance(images, Split) else None
+    given: Any = images  # of a sequence, where there is no split
     return Embedding(
         features=features,
-        names=names,
-        labels=labels,
+        names=tuple(split.name(i) for i in range(len(split))) if split else _names(given),
+        labels=None if split is None else _texts(split.labels, split.class_names),
         predicted=_texts(answers, predictor.class_names),
         class_names=tuple(predictor.class_names),
         predictor=predictor,

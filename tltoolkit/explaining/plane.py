@@ -21,7 +21,7 @@ def flat(rows: Singles, method: str, seed: int) -> Singles:
     if method == TSNE:
         return _tsne(principal(rows, BEFORE, seed), seed)
     with _checks.extra("method='umap' needs umap-learn", "umap"):
-        from umap import UMAP  # type: ignore[import-not-found]
+        from umap import UMAP
     if len(rows) < FEWEST:
         return principal(rows, 2, seed)
     # Of one thread, as UMAP is with a seed.
