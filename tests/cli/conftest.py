@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import pytest
 
+from tltoolkit.cli import main
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,6 +28,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = rng.integers(0, 100, (16, 16, 3)) + 70 * c
             keras.utils.save_img(root / f"c{c}" / f"{i}.png", pixels, scale=False)
     return root
+
+
+@pytest.fixture(scope="module")
+def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run on them."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    words = ["fit", photos, "--weights", "none", "--image-size", 32, "--trunk", "stem"]
+    words += ["--plan", "linear_probe", "--val", 0.3, "--seed", 3]
+    assert main([*map(str, words), "--run-dir", str(run), "-q"]) == 0
+    return run
 
 
 @pytest.fixture(scope="module")

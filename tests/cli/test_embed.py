@@ -2,32 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from commands import said
 
 import tltoolkit as tl
-from tltoolkit.cli import main
 
 pytestmark = pytest.mark.usefixtures("eagerly", "stump")
-
-
-@pytest.fixture(scope="module")
-def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("embed") / "run"
-    words = ["fit", photos, "--weights", "none", "--image-size", 32, "--trunk", "stem"]
-    words += ["--plan", "linear_probe", "--val", 0.3, "--seed", 3]
-    assert main([*map(str, words), "--run-dir", str(run), "-q"]) == 0
-    return run
-
-
-def said(words: list[Any], capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
-    capsys.readouterr()
-    assert main(list(map(str, words))) == code
-    told = capsys.readouterr()
-    return told.err if code else told.out
 
 
 def test_labelled_folders_and_tables_keep_their_labels(

@@ -11,28 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import said
 from PIL import Image
 
 import tltoolkit as tl
-from tltoolkit.cli import main
 
 pytestmark = pytest.mark.usefixtures("eagerly", "stump")
-
-
-@pytest.fixture(scope="module")
-def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("explain") / "run"
-    words = ["fit", photos, "--weights", "none", "--image-size", 32, "--trunk", "stem"]
-    words += ["--plan", "linear_probe", "--val", 0.3, "--seed", 3]
-    assert main([*map(str, words), "--run-dir", str(run), "-q"]) == 0
-    return run
-
-
-def said(words: list[Any], capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
-    capsys.readouterr()
-    assert main(list(map(str, words))) == code
-    told = capsys.readouterr()
-    return told.out if code in (0, 3) else told.err
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ With --data they are scored, on the images there that RUN neither trained nor va
 """
 
 import argparse
-import sys
-import warnings
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -47,14 +45,7 @@ def _chosen(args: argparse.Namespace, tl: Any) -> Any:
     from tltoolkit.data import held_out
 
     predictor = tl.load(args.run_dir)
-    seen = getattr(predictor.model, "tltoolkit_seen", None)
-    # An exported file does not say what was seen.
+    seen = stored.seen_by(predictor)
     on = "all" if seen is None else "unseen"
     held_out.check_known(seen, on, args.run_dir)
-    images = stored.whole(stored.images(args.data, seen))
-    images = images.in_classes(predictor.class_names, predictor.decision.multi_label)
-    chosen = held_out.choose(images, seen, on, args.run_dir)
-    print(f"tltoolkit: {chosen}", file=sys.stderr)
-    if chosen.caution:
-        warnings.warn(chosen.caution, stacklevel=2)
-    return chosen
+    return stored.chosen(stored.all_of(args.data, seen), predictor, on, args.run_dir)

@@ -72,4 +72,4 @@ def _paths(names: list[str]) -> list[str]:
 
 def _split(path: str, predictor: Any) -> Any:
     """All labelled images, read as the classifier's run read its own."""
-    return stored.all_of(path, getattr(predictor.model, "tltoolkit_seen", None))
+    return stored.all_of(path, stored.seen_by(predictor))

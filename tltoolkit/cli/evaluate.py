@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -53,16 +51,10 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
     # The run first: what it saw decides how DIR is read.
     predictor = tl.load(args.run_dir)
     maps_of = maps.of_rows(predictor, args.method, args.batch_size)
-    # An exported file does not say it.
-    seen = getattr(predictor.model, "tltoolkit_seen", None)
+    seen = stored.seen_by(predictor)
     held_out.check_known(seen, args.split, args.run_dir)
     _check_splitting(args, seen)
-    images = _labelled(args, seen).in_classes(predictor.class_names, predictor.decision.multi_label)
-    chosen = held_out.choose(images, seen, args.split, args.run_dir)
-    # Apart from the report, so that JSON on standard output stays whole.
-    print(f"tltoolkit: {chosen}", file=sys.stderr)
-    if chosen.caution:
-        warnings.warn(chosen.caution, stacklevel=2)
+    chosen = stored.chosen(_labelled(args, seen), predictor, args.split, args.run_dir)
     report = tl.evaluate(predictor, chosen.split, args.batch_size)
     told = {"split": chosen.on, "scored": chosen.scored, "left_out": chosen.left_out}
     # Not by `outputs.show`: this format is that of report.json, with its own version.

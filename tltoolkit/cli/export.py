@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, out: TextIO) -> int:
         raise ValueError("--quantize int8 needs --data DIR, images to calibrate on")
     tl = options.toolkit(args)
     predictor = tl.load(args.run_dir)
-    seen = getattr(predictor.model, "tltoolkit_seen", None)
+    seen = stored.seen_by(predictor)
     images = None if args.data is None else stored.images(args.data, seen)
     found = tl.export(
         predictor,

@@ -1,6 +1,8 @@
 """How the data of a run was read, for commands that read the same data again."""
 
 import inspect
+import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +59,32 @@ def whole(data: Any) -> Any:
     for split in others:
         first = first.joined(split)
     return first
+
+
+def chosen(images: Any, predictor: Any, on: str, run: str) -> Any:
+    """Those of some images that score a classifier, which is said on standard error.
+
+    Args:
+        images: A split of all that there are.
+        predictor: The classifier.
+        on: As in `held_out.choose`.
+        run: What to call the classifier.
+    """
+    # Here: the help must not load what reads images.
+    from tltoolkit.data import held_out
+
+    images = images.in_classes(predictor.class_names, predictor.decision.multi_label)
+    found = held_out.choose(images, seen_by(predictor), on, run)
+    # Apart from results, so that JSON on standard output stays whole.
+    print(f"tltoolkit: {found}", file=sys.stderr)
+    if found.caution:
+        warnings.warn(found.caution, stacklevel=2)
+    return found
+
+
+def seen_by(predictor: Any) -> "Seen | None":
+    """What a classifier notes of the images that it has seen; an exported file does not say it."""
+    return getattr(predictor.model, "tltoolkit_seen", None)
 
 
 def told(run_dir: Path, chosen: Any) -> dict[str, Any] | None:

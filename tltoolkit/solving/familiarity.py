@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tltoolkit.solving import arrays as named
 from tltoolkit.solving.ranks import Ranks
 from tltoolkit.solving.rows import Parts
 from tltoolkit.solving.scaling import Floats, scale_of, stripes
@@ -170,14 +171,7 @@ class Familiarity:
             ValueError: Arrays of other names or shapes, or numbers that cannot be.
         """
         given = dict(arrays)
-        shapes = _shapes(given, width)
-        if set(given) != set(shapes):
-            raise ValueError(f"it must hold {', '.join(sorted(shapes))}, not {sorted(given)}")
-        for name, shape in shapes.items():
-            if given[name].shape != shape:
-                raise ValueError(f"{name} must have the shape {shape}, not {given[name].shape}")
-            if not np.isfinite(given[name]).all():
-                raise ValueError(f"{name} holds NaN or infinite values")
+        named.check(given, _shapes(given, width))
         knots, spread = given.pop("knots").astype(np.float64), float(given.pop("width")[0])
         if not (given["counts"] > 0).any():
             raise ValueError("counts must be those of one class or more")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tltoolkit.solving import arrays as named
 from tltoolkit.solving import heads
 from tltoolkit.solving.discriminant import RIDGE, Kind, as_logits
 from tltoolkit.solving.heads import Candidates, Chosen
@@ -245,13 +246,7 @@ def _check(given: Mapping[str, npt.NDArray[Any]], width: int, classes: int) -> N
         "triangle": (used * (used + 1) // 2,),
         "xy": (used, classes),
     }
-    if set(given) != set(shapes):
-        raise ValueError(f"it must hold {', '.join(sorted(shapes))}, not {sorted(given)}")
-    for name, shape in shapes.items():
-        if given[name].shape != shape:
-            raise ValueError(f"{name} must have the shape {shape}, not {given[name].shape}")
-        if not np.isfinite(given[name]).all():
-            raise ValueError(f"{name} holds NaN or infinite values")
+    named.check(given, shapes)
     bounds = given["parts"].ravel()
     rising = (np.diff(bounds) >= 0).all() and (np.diff(given["parts"], axis=1) > 0).all()
     if not rising or bounds[0] < 0 or bounds[-1] > width or len(_columns(given["parts"])) != used:
